@@ -1,1 +1,4 @@
-//! Podlab.
+//! Podlab boots multi-node pod networks out of Linux namespaces.
+
+pub(crate) mod namespace;
+pub(crate) mod netlink;

@@ -1,0 +1,99 @@
+//! What a machine sees of the file system: its own `/run`, `/sys` and a few files of `/etc`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
+
+use super::{NamespaceError, fd_path};
+
+/// A file or folder of the sandbox that the machine sees at another place.
+#[derive(Debug, Clone)]
+pub(crate) struct BindMount {
+    /// Where it is now.
+    pub(crate) source: PathBuf,
+    /// Where the machine sees it. Below `/run` it is made; anywhere else it must exist, and a
+    /// host that lacks it (a minimal image without `/etc/nsswitch.conf`) is left as it is.
+    pub(crate) target: PathBuf,
+}
+
+/// The mounts of one machine, applied in its new mount namespace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MountPlan {
+    /// What to bind, after `/run` and `/sys` are the machine's own.
+    pub(crate) binds: Vec<BindMount>,
+}
+
+impl MountPlan {
+    /// Applies the plan to the calling thread's mount namespace, which must be a fresh copy.
+    pub(super) fn apply(&self, object: &str) -> Result<(), NamespaceError> {
+        // The sources may lie below /run, which the next mount covers: hold them open first.
+        let sources = self
+            .binds
+            .iter()
+            .map(|bind| open_path(&bind.source, object))
+            .collect::<Result<Vec<OwnedFd>, _>>()?;
+        mount_new("tmpfs", Path::new("/run"), object)?;
+        // A sysfs shows the network devices of the namespace it was mounted from.
+        mount_new("sysfs", Path::new("/sys"), object)?;
+        for (bind, source) in self.binds.iter().zip(&sources) {
+            bind.apply(source, object)?;
+        }
+        Ok(())
+    }
+}
+
+impl BindMount {
+    fn apply(&self, source: &OwnedFd, object: &str) -> Result<(), NamespaceError> {
+        if self.target.starts_with("/run") {
+            std::fs::create_dir_all(&self.target)
+                .map_err(|source| NamespaceError::new("make a mount point", object, source))?;
+        }
+        let none: Option<&str> = None;
+        match mount(
+            Some(fd_path(source.as_fd()).as_str()),
+            &self.target,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        ) {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) if !self.target.starts_with("/run") => Ok(()),
+            Err(errno) => Err(NamespaceError::new(
+                "bind mount",
+                &format!("{object}:{}", self.target.display()),
+                errno,
+            )),
+        }
+    }
+}
+
+fn open_path(path: &Path, object: &str) -> Result<OwnedFd, NamespaceError> {
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| NamespaceError::new("open", &format!("{object}:{}", path.display()), errno))
+}
+
+/// Mounts a new instance of `kind` over `target`.
+pub(super) fn mount_new(kind: &str, target: &Path, object: &str) -> Result<(), NamespaceError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let none: Option<&str> = None;
+    mount(Some(kind), target, Some(kind), flags, none).map_err(|errno| {
+        NamespaceError::new("mount", &format!("{object}:{}", target.display()), errno)
+    })
+}
+
+/// Cuts the calling process's mounts off from the host's: nothing mounted here shows there.
+pub(super) fn make_private(object: &str) -> Result<(), NamespaceError> {
+    let none: Option<&str> = None;
+    mount(
+        none,
+        Path::new("/"),
+        none,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        none,
+    )
+    .map_err(|errno| NamespaceError::new("make all mounts private", object, errno))
+}

@@ -1,0 +1,67 @@
+//! IPv4 addresses of devices.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+
+use super::{Netlink, NetlinkError};
+
+/// An IPv4 address of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The device's name.
+    pub interface: String,
+    /// The address with the prefix of its subnet, `10.12.22.2/16`.
+    pub address: Ipv4Net,
+}
+
+impl Netlink {
+    /// Gives the device `index` an address.
+    pub(crate) async fn add_address(
+        &self,
+        index: u32,
+        address: Ipv4Net,
+    ) -> Result<(), NetlinkError> {
+        self.handle
+            .address()
+            .add(index, IpAddr::V4(address.addr()), address.prefix_len())
+            .execute()
+            .await
+            .map_err(self.error("add address", address))
+    }
+
+    /// All IPv4 addresses, in the order in which the kernel lists them.
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let names = self.link_names().await?;
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(self.error("list", "addresses"))?;
+        let addresses = messages.into_iter().filter_map(|message| {
+            if message.header.family != AddressFamily::Inet {
+                return None;
+            }
+            let address = local_address(&message.attributes)?;
+            Some(Address {
+                interface: names.get(&message.header.index)?.clone(),
+                address: Ipv4Net::new(address, message.header.prefix_len).ok()?,
+            })
+        });
+        Ok(addresses.collect())
+    }
+}
+
+/// `IFA_LOCAL` is the device's own address; `IFA_ADDRESS` may be the peer's.
+fn local_address(attributes: &[AddressAttribute]) -> Option<Ipv4Addr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    })
+}

@@ -1,0 +1,188 @@
+//! Links: making veth pairs and bridges, bringing them up, reading them back.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{MacAddress, Netlink, NetlinkError};
+
+/// A network device as the kernel reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The interface index.
+    pub index: u32,
+    /// The name, such as `ens192`.
+    pub name: String,
+    /// The kernel's name of the kind: `veth`, `bridge`, `ipip`; `None` for `lo`.
+    pub kind: Option<String>,
+    /// The hardware address; `None` for devices without a link layer.
+    pub mac: Option<MacAddress>,
+    /// The MTU in bytes.
+    pub mtu: u32,
+    /// Whether the administrator switched it on (`IFF_UP`).
+    pub up: bool,
+    /// Whether it can carry packets now (operational state up, or unknown as for `lo`).
+    pub running: bool,
+    /// Whether it resolves neighbours (`IFF_NOARP` is not set).
+    pub arp: bool,
+    /// The bridge it is a port of.
+    pub master: Option<u32>,
+}
+
+/// The near end of a new veth pair.
+#[derive(Debug, Clone)]
+pub(crate) struct VethEnd<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: u32,
+    /// The index of the bridge to join.
+    pub(crate) master: Option<u32>,
+}
+
+/// The far end, born in another network namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct VethPeer<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: u32,
+    /// The descriptor of the namespace.
+    pub(crate) namespace: RawFd,
+}
+
+impl Netlink {
+    /// Makes a veth pair in one request. The near end comes up; the far end cannot in the same
+    /// request (the kernel answers ENOTCONN) and is left down.
+    pub(crate) async fn add_veth(
+        &self,
+        end: VethEnd<'_>,
+        peer: VethPeer<'_>,
+    ) -> Result<(), NetlinkError> {
+        let peer_message = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer.name.to_owned())
+            .address(peer.mac.0.to_vec())
+            .mtu(peer.mtu)
+            .setns_by_fd(peer.namespace)
+            .build();
+        let mut message = LinkVeth::new(end.name, peer.name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message)))
+            .address(end.mac.0.to_vec())
+            .mtu(end.mtu)
+            .up();
+        if let Some(master) = end.master {
+            message = message.controller(master);
+        }
+        self.handle
+            .link()
+            .add(message.build())
+            .execute()
+            .await
+            .map_err(self.error("add veth pair", format_args!("{}/{}", end.name, peer.name)))
+    }
+
+    /// Makes a bridge that is up and sends nothing of its own: no spanning tree, no multicast
+    /// queries.
+    pub(crate) async fn add_bridge(&self, name: &str, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkBridge::new(name)
+            .stp_state(rtnetlink::packet_route::link::BridgeStpState::Disabled)
+            .mcast_snooping(false)
+            .mtu(mtu)
+            .up()
+            .build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(self.error("add bridge", name))
+    }
+
+    /// Brings a device up or down.
+    pub(crate) async fn set_link_up(&self, name: &str, up: bool) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name);
+        let message = if up { message.up() } else { message.down() };
+        self.handle
+            .link()
+            .set(message.build())
+            .execute()
+            .await
+            .map_err(self.error(if up { "bring up" } else { "bring down" }, name))
+    }
+
+    /// The index of the device `name`.
+    pub(crate) async fn link_index(&self, name: &str) -> Result<u32, NetlinkError> {
+        let message = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute()
+            .try_next()
+            .await
+            .map_err(self.error("look up device", name))?;
+        message.map(|message| message.header.index).ok_or_else(|| {
+            NetlinkError::io("look up device", name, std::io::ErrorKind::NotFound.into())
+        })
+    }
+
+    /// All devices, in the order of their indices.
+    pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let mut links: Vec<Link> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .map_ok(Link::from_message)
+            .try_collect()
+            .await
+            .map_err(self.error("list", "links"))?;
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// Device names by index: every other table of the kernel speaks in indices.
+    pub(super) async fn link_names(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
+        let links = self.links().await?;
+        Ok(links.into_iter().map(|link| (link.index, link.name)).collect())
+    }
+}
+
+impl Link {
+    fn from_message(message: LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            kind: None,
+            mac: None,
+            mtu: 0,
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::Up),
+            arp: !flags.contains(LinkFlags::Noarp),
+            master: None,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Address(bytes) => link.mac = MacAddress::from_bytes(&bytes),
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::OperState(state) => {
+                    link.running = link.up && matches!(state, State::Up | State::Unknown);
+                }
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.into_iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}

@@ -1,0 +1,79 @@
+//! The one module of the harness that speaks netlink.
+//!
+//! A [`Netlink`] is a connection whose socket was made inside one network namespace; requests
+//! then run on the caller's tokio runtime. What is read back are the typed values of
+//! [`Link`], [`Address`], [`Route`] and [`Neighbour`].
+
+mod address;
+mod error;
+mod link;
+mod mac;
+mod neighbour;
+mod route;
+
+pub use address::Address;
+pub use error::NetlinkError;
+pub use link::Link;
+pub use mac::{MacAddress, MacAddressError};
+pub use neighbour::{Neighbour, NeighbourState};
+pub use route::{Route, RouteKind, RouteProtocol, RouteScope};
+
+pub(crate) use link::{VethEnd, VethPeer};
+pub(crate) use route::NewRoute;
+
+use rtnetlink::sys::AsyncSocket;
+
+use crate::namespace::Namespaces;
+
+/// A netlink connection into one network namespace. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Netlink {
+    handle: rtnetlink::Handle,
+    /// The machine's name, for error messages.
+    machine: String,
+}
+
+impl std::fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Netlink")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Netlink {
+    /// Opens a connection into `namespaces`; must be called within a tokio runtime, which drives
+    /// the connection until every clone is dropped.
+    pub(crate) fn connect(namespaces: &Namespaces, machine: &str) -> Result<Self, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        let failed = |source: std::io::Error| NetlinkError::io("connect", machine, source);
+        let (mut connection, handle, _) = namespaces
+            .run(|| {
+                let _guard = runtime.enter();
+                rtnetlink::new_connection()
+            })
+            .map_err(|error| failed(std::io::Error::other(error)))?
+            .map_err(failed)?;
+        // Without this the kernel answers with a bare errno; users live by its sentences.
+        connection
+            .socket_mut()
+            .socket_mut()
+            .set_ext_ack(true)
+            .map_err(failed)?;
+        runtime.spawn(connection);
+        Ok(Self {
+            handle,
+            machine: machine.to_owned(),
+        })
+    }
+
+    /// Turns a failure of `operation` on `object` into an error that names both.
+    fn error(
+        &self,
+        operation: &'static str,
+        object: impl std::fmt::Display,
+    ) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+        let object = format!("{}: {object}", self.machine);
+        move |error| NetlinkError::from_rtnetlink(operation, object, error)
+    }
+}

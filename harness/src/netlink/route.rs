@@ -1,0 +1,202 @@
+//! IPv4 routes: adding the few that a machine starts with, reading all of them back.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{
+    self as kernel, RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage,
+    RouteMetric,
+};
+
+use super::{Netlink, NetlinkError};
+
+/// A route of the main table, as `ip route` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// What it leads to; `0.0.0.0/0` for the default route.
+    pub destination: Ipv4Net,
+    /// What happens to a packet that takes it.
+    pub kind: RouteKind,
+    /// The next hop; `None` when the destination is on the link.
+    pub gateway: Option<Ipv4Addr>,
+    /// The device; `None` for a blackhole.
+    pub interface: Option<String>,
+    /// The source address that packets from this machine get.
+    pub source: Option<Ipv4Addr>,
+    /// Who wrote it.
+    pub protocol: RouteProtocol,
+    /// How far away the destination is.
+    pub scope: RouteScope,
+    /// The priority; lower wins.
+    pub metric: u32,
+    /// The MTU of the path in bytes, when the route sets one.
+    pub mtu: Option<u32>,
+    /// The next hop is taken to be on the link although no address says so.
+    pub onlink: bool,
+}
+
+/// What happens to a packet that takes a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// It is sent on.
+    Unicast,
+    /// It is dropped without a word.
+    Blackhole,
+    /// It is dropped, and the sender hears "host unreachable".
+    Unreachable,
+    /// It is dropped, and the sender hears "administratively prohibited".
+    Prohibit,
+    /// Any other kind, by its number in `linux/rtnetlink.h`.
+    Other(u8),
+}
+
+/// Who wrote a route: the kernel's `RTPROT_*` number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteProtocol(pub u8);
+
+impl RouteProtocol {
+    /// Made by the kernel when an address was added.
+    pub const KERNEL: Self = Self(2);
+    /// Made at boot; what `ip route add` uses.
+    pub const BOOT: Self = Self(3);
+    /// Made by the administrator.
+    pub const STATIC: Self = Self(4);
+    /// The number that Calico's Felix, and so our agent, marks its routes with.
+    pub const CALICO: Self = Self(80);
+}
+
+/// How far away a destination is: the kernel's `RT_SCOPE_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteScope {
+    /// Behind a gateway.
+    Universe,
+    /// On the link.
+    Link,
+    /// This machine.
+    Host,
+    /// Any other, by its number.
+    Other(u8),
+}
+
+/// A route that the harness adds to a machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewRoute {
+    pub(crate) destination: Ipv4Net,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) interface: u32,
+}
+
+impl Netlink {
+    /// Adds a unicast route to the main table.
+    pub(crate) async fn add_route(&self, route: NewRoute) -> Result<(), NetlinkError> {
+        let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(route.destination.addr(), route.destination.prefix_len())
+            .output_interface(route.interface)
+            .protocol(kernel::RouteProtocol::Boot);
+        builder = match route.gateway {
+            Some(gateway) => builder.gateway(gateway),
+            None => builder.scope(kernel::RouteScope::Link),
+        };
+        self.handle
+            .route()
+            .add(builder.build())
+            .execute()
+            .await
+            .map_err(self.error("add route", route.destination))
+    }
+
+    /// The IPv4 routes of the main table, ordered as the kernel's table lists them: by
+    /// destination, and for one destination the longest prefix first.
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let names = self.link_names().await?;
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(query)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(self.error("list", "routes"))?;
+        let mut routes: Vec<Route> = messages
+            .into_iter()
+            .filter(|message| message.header.table == RouteHeader::RT_TABLE_MAIN)
+            .filter_map(|message| Route::from_message(message, &names))
+            .collect();
+        routes.sort_by_key(|route| {
+            (
+                route.destination.addr(),
+                std::cmp::Reverse(route.destination.prefix_len()),
+                route.metric,
+            )
+        });
+        Ok(routes)
+    }
+}
+
+impl Route {
+    fn from_message(message: RouteMessage, names: &BTreeMap<u32, String>) -> Option<Self> {
+        let header = message.header;
+        let mut destination = Ipv4Addr::UNSPECIFIED;
+        let mut gateway = None;
+        let mut interface = None;
+        let mut source = None;
+        let mut metric = 0;
+        let mut mtu = None;
+        for attribute in message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address,
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(address),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(address),
+                RouteAttribute::Oif(index) => interface = names.get(&index).cloned(),
+                RouteAttribute::Priority(priority) => metric = priority,
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.into_iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) => Some(mtu),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            destination: Ipv4Net::new(destination, header.destination_prefix_length).ok()?,
+            kind: RouteKind::from_kernel(header.kind),
+            gateway,
+            interface,
+            source,
+            protocol: RouteProtocol(header.protocol.into()),
+            scope: RouteScope::from_kernel(header.scope),
+            metric,
+            mtu,
+            onlink: header.flags.contains(RouteFlags::Onlink),
+        })
+    }
+}
+
+impl RouteKind {
+    fn from_kernel(kind: kernel::RouteType) -> Self {
+        match kind {
+            kernel::RouteType::Unicast => Self::Unicast,
+            kernel::RouteType::BlackHole => Self::Blackhole,
+            kernel::RouteType::Unreachable => Self::Unreachable,
+            kernel::RouteType::Prohibit => Self::Prohibit,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl RouteScope {
+    fn from_kernel(scope: kernel::RouteScope) -> Self {
+        match scope {
+            kernel::RouteScope::Universe => Self::Universe,
+            kernel::RouteScope::Link => Self::Link,
+            kernel::RouteScope::Host => Self::Host,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
