@@ -1,4 +1,4 @@
-//! Podlab boots multi-node pod networks out of Linux namespaces.
+//! Podlab.
 
-pub(crate) mod namespace;
-pub(crate) mod netlink;
+pub mod eventually;
+pub mod patience;
