@@ -2,3 +2,4 @@
 
 pub mod eventually;
 pub mod patience;
+pub mod route_table;
