@@ -15,7 +15,7 @@ Kernel IP routing table
 Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
 ";
 
-/// One route of a table, as much of it as `route -n` shows.
+/// One route of a table: what `route -n` shows, and what its order depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteRow {
     /// The destination network; host bits are ignored.
@@ -26,6 +26,8 @@ pub struct RouteRow {
     pub interface: Option<String>,
     /// What the route does with a packet.
     pub kind: RouteKind,
+    /// The type of service that the route is for; 0, the usual, is every one. Not shown.
+    pub tos: u8,
     /// The priority: the lower of two wins.
     pub metric: u32,
 }
@@ -46,16 +48,17 @@ pub enum RouteKind {
 /// The text that `route -n` prints for `routes`, its two header lines and the final line end
 /// included.
 ///
-/// Routes may come in any order. Routes that differ only in what [`RouteRow`] does not hold
-/// (TOS) keep the order they come in, which is right for a dump from netlink.
+/// Routes may come in any order. Routes that are equal in all that the kernel sorts by keep
+/// the order they come in, which is right for a dump from netlink.
 pub fn route_n(routes: &[RouteRow]) -> String {
     let mut rows: Vec<_> = routes.iter().collect();
     // The kernel walks its trie by address; of one address' routes the longest prefix comes
-    // first, then the lowest metric.
+    // first, then the highest type of service, then the lowest metric.
     rows.sort_by_key(|row| {
         (
             row.destination.network(),
             Reverse(row.destination.prefix_len()),
+            Reverse(row.tos),
             row.metric,
         )
     });
@@ -122,6 +125,7 @@ mod tests {
             gateway: None,
             interface: None,
             kind,
+            tos: 0,
             metric: 0,
         }
     }
@@ -197,7 +201,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
     }
 
     #[test]
-    fn one_address_longest_prefix_first_then_lowest_metric() {
+    fn one_address_longest_prefix_first_then_highest_tos_then_lowest_metric() {
         let with_metric = |metric, route| RouteRow { metric, ..route };
         let routes = [
             with_metric(100, via("0.0.0.0/0", "10.12.0.2", "ens192")),
@@ -208,6 +212,10 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
             with_metric(1_234_567, link("192.168.0.0/16", "ens192")),
             via("192.168.0.0/24", "10.12.22.1", "tunl0"),
             via("192.168.0.0/32", "10.12.0.3", "ens192"),
+            RouteRow {
+                tos: 0x10,
+                ..with_metric(2_000_000, link("192.168.0.0/16", "eth0"))
+            },
         ];
         let expected = "\
 0.0.0.0         0.0.0.0         255.0.0.0       U     0      0        0 ens192
@@ -216,6 +224,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
 128.0.0.0       10.12.0.1       128.0.0.0       UG    0      0        0 ens192
 192.168.0.0     10.12.0.3       255.255.255.255 UGH   0      0        0 ens192
 192.168.0.0     10.12.22.1      255.255.255.0   UG    0      0        0 tunl0
+192.168.0.0     0.0.0.0         255.255.0.0     U     2000000 0        0 eth0
 192.168.0.0     0.0.0.0         255.255.0.0     U     1234567 0        0 ens192
 192.168.0.0     0.0.0.0         255.255.0.0     U     -1     0        0 tunl0
 ";
