@@ -2,4 +2,5 @@
 
 pub mod eventually;
 pub mod patience;
+pub mod probe;
 pub mod route_table;

@@ -1,0 +1,332 @@
+//! ICMP echo: `ping` in-process.
+//!
+//! Own code and not the program, because a test wants to choose TTL, size and the
+//! don't-fragment bit, and to get the reply as values and ICMP errors as types.
+
+mod error;
+mod packet;
+
+pub use error::{Corruption, IcmpError, PingError};
+
+use crate::patience;
+use crate::probe::refusal::Refusal;
+use nix::cmsg_space;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt::ReceiveTimestampns,
+};
+use nix::sys::time::TimeSpec;
+use packet::{Answer, Echo};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt::{self, Display};
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+/// The largest IPv4 packet.
+const LARGEST_PACKET: usize = 65_535;
+
+/// Echo requests have an ICMP header of eight bytes.
+const ICMP_HEADER_LEN: usize = 8;
+
+/// A raw socket that sends echo requests from the namespace in which it was opened.
+///
+/// One ping at a time per socket; for pings in parallel open several. Each has an identifier
+/// of its own, and neither sees the other's replies.
+#[derive(Debug)]
+pub struct EchoSocket {
+    socket: Socket,
+    identifier: u16,
+    /// Of the last request.
+    sequence: u16,
+    buffer: Vec<u8>,
+}
+
+/// What to send, and how long to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PingOptions {
+    /// Bytes of payload after the ICMP header, 56 by default as with the program. The IP
+    /// packet is 28 bytes longer.
+    pub payload: usize,
+    /// Time to live of the request, 64 by default; at least 1.
+    pub ttl: u8,
+    /// Sets the don't-fragment bit. What the kernel has learnt of the path's MTU is then
+    /// passed over, so that every ping gets the router's own answer; what does not fit the
+    /// first link is refused with [`Refusal::TooBig`]. Without the bit, the default, large
+    /// requests go out in fragments.
+    pub dont_fragment: bool,
+    /// The type-of-service byte, 0 by default.
+    pub tos: u8,
+    /// An address of the namespace to send from; by default the route decides.
+    pub source: Option<Ipv4Addr>,
+    /// How long to wait for an answer, 2 s by default, before the patience factor.
+    pub timeout: Duration,
+}
+
+impl Default for PingOptions {
+    fn default() -> Self {
+        Self {
+            payload: 56,
+            ttl: 64,
+            dont_fragment: false,
+            tos: 0,
+            source: None,
+            timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The answer to a ping: our payload came back unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EchoReply {
+    /// Source address of the reply. Usually the target.
+    pub from: Ipv4Addr,
+    /// The reply's TTL on arrival: its sender's (64 on Linux) less one per router.
+    pub ttl: u8,
+    /// From just before the request was sent to its reception in the kernel.
+    pub rtt: Duration,
+    /// Bytes of payload.
+    pub payload: usize,
+    /// Sequence number, from 1 for a socket's first ping.
+    pub sequence: u16,
+    /// Identifier of the socket that pinged.
+    pub identifier: u16,
+}
+
+impl EchoSocket {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`PingError::Open`], most often for want of CAP_NET_RAW.
+    pub fn open() -> Result<Self, PingError> {
+        let identifier = next_identifier();
+        let socket = open(identifier).map_err(|source| PingError::Open { source })?;
+        Ok(Self {
+            socket,
+            identifier,
+            sequence: 0,
+            buffer: vec![0; LARGEST_PACKET],
+        })
+    }
+
+    /// Sends one echo request to `target` and waits for its answer. To be called on a tokio
+    /// runtime with I/O and time, in any thread and namespace.
+    ///
+    /// # Errors
+    /// See [`PingError`]: not sent, ICMP error, corrupted reply, nothing in time.
+    pub async fn ping(
+        &mut self,
+        target: Ipv4Addr,
+        options: &PingOptions,
+    ) -> Result<EchoReply, PingError> {
+        let limit = patience::scaled(options.timeout)?;
+        self.configure(target, options)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        let echo = Echo {
+            target,
+            identifier: self.identifier,
+            sequence: self.sequence,
+            payload_len: options.payload,
+        };
+        match timeout(limit, self.exchange(&echo)).await {
+            Ok(result) => result,
+            Err(_) => Err(PingError::TimedOut {
+                target,
+                sequence: echo.sequence,
+                timeout: limit,
+            }),
+        }
+    }
+
+    fn configure(&self, target: Ipv4Addr, options: &PingOptions) -> Result<(), PingError> {
+        let option = |option| {
+            move |source| PingError::Configure {
+                target,
+                option,
+                source,
+            }
+        };
+        let socket = &self.socket;
+        socket
+            .set_ttl_v4(options.ttl.into())
+            .map_err(option("ttl"))?;
+        socket
+            .set_tos_v4(options.tos.into())
+            .map_err(option("tos"))?;
+        set_dont_fragment(socket, options.dont_fragment)
+            .map_err(option("the don't-fragment bit"))?;
+        // Binding anew replaces the address of the ping before.
+        let address = options.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        socket
+            .bind(&SocketAddrV4::new(address, 0).into())
+            .map_err(|source| PingError::SourceAddress {
+                target,
+                address,
+                source,
+            })
+    }
+
+    async fn exchange(&mut self, echo: &Echo) -> Result<EchoReply, PingError> {
+        let target = echo.target;
+        let receive = |source| PingError::Receive { target, source };
+        // Registered per ping: the runtime need not be the one of the ping before.
+        // SAFETY: the borrowed descriptor is that of `self.socket`, which is neither closed nor
+        // replaced while `ready` lives: both end with this function.
+        let ready = unsafe { AsyncFd::register(self.socket.as_fd()) }
+            .map_err(|error| receive(error.into()))?;
+        let message = echo.to_bytes();
+        let to = SocketAddrV4::new(target, 0).into();
+        let (sent, sent_wall) = ready
+            .async_io(Interest::WRITABLE, |_| {
+                let now = (Instant::now(), SystemTime::now());
+                self.socket.send_to(&message, &to).map(|_| now)
+            })
+            .await
+            .map_err(|source| PingError::NotSent {
+                target,
+                refusal: Refusal::of(&source),
+                source,
+            })?;
+        loop {
+            let buffer = &mut self.buffer;
+            let (len, stamp) = ready
+                .async_io(Interest::READABLE, |fd| {
+                    receive_stamped(fd.as_raw_fd(), buffer)
+                })
+                .await
+                .map_err(receive)?;
+            // The kernel's stamp does not contain the wait for our thread to be scheduled. It
+            // is wall clock, which may be set meanwhile: then our own clock has to do.
+            let longest = sent.elapsed();
+            let rtt = stamp
+                .and_then(|stamp| stamp.duration_since(sent_wall).ok())
+                .filter(|rtt| *rtt <= longest)
+                .unwrap_or(longest);
+            let packet = self.buffer.get(..len).unwrap_or_default();
+            match echo.answer(packet) {
+                Some(Answer::Reply { from, ttl }) => {
+                    return Ok(EchoReply {
+                        from,
+                        ttl,
+                        rtt,
+                        payload: echo.payload_len,
+                        sequence: echo.sequence,
+                        identifier: echo.identifier,
+                    });
+                }
+                Some(Answer::Corrupted { from, corruption }) => {
+                    return Err(PingError::Corrupted {
+                        target,
+                        from,
+                        corruption,
+                    });
+                }
+                Some(Answer::Error { router, error }) => {
+                    return Err(PingError::Icmp {
+                        target,
+                        router,
+                        error,
+                    });
+                }
+                // A late answer to an earlier ping, or an error about somebody else's packet.
+                None => {}
+            }
+        }
+    }
+}
+
+/// For questions to the socket that are not this module's business, such as its cookie.
+impl AsFd for EchoSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// As `ping` of iputils prints it: `64 bytes from 192.168.2.6: icmp_seq=1 ttl=62 time=0.467 ms`.
+impl Display for EchoReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.rtt.as_secs_f64() * 1e3;
+        // Three digits, and all that stand before the point.
+        let digits = match self.rtt.as_millis() {
+            0 => 3,
+            1..10 => 2,
+            10..100 => 1,
+            _ => 0,
+        };
+        write!(
+            f,
+            "{} bytes from {}: icmp_seq={} ttl={} time={ms:.digits$} ms",
+            self.payload + ICMP_HEADER_LEN,
+            self.from,
+            self.sequence,
+            self.ttl,
+        )
+    }
+}
+
+/// One counter for the process: two sockets that live at the same time in the same namespace
+/// never share an identifier (unless 65,535 others were opened in between).
+fn next_identifier() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn open(identifier: u16) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::IPV4,
+        Type::RAW.nonblocking().cloexec(),
+        Some(Protocol::ICMPV4),
+    )?;
+    socket.attach_filter(&packet::filter(identifier))?;
+    setsockopt(&socket, ReceiveTimestampns, &true)?;
+    Ok(socket)
+}
+
+/// Receives one packet, with the time at which the kernel received it.
+fn receive_stamped(fd: i32, buffer: &mut [u8]) -> io::Result<(usize, Option<SystemTime>)> {
+    let mut control = cmsg_space!(TimeSpec);
+    let mut data = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<SockaddrIn>(fd, &mut data, Some(&mut control), MsgFlags::empty())?;
+    let stamp = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+        _ => None,
+    });
+    Ok((
+        message.bytes,
+        stamp.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
+    ))
+}
+
+/// `IP_PMTUDISC_PROBE` sets the bit and ignores the path MTU that the kernel remembers;
+/// `IP_PMTUDISC_DONT` clears it.
+fn set_dont_fragment(socket: &Socket, dont_fragment: bool) -> io::Result<()> {
+    use nix::libc::{
+        IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IPPROTO_IP, c_int, setsockopt,
+    };
+    let mode: c_int = if dont_fragment {
+        IP_PMTUDISC_PROBE
+    } else {
+        IP_PMTUDISC_DONT
+    };
+    // SAFETY: the descriptor is open as long as `socket` is borrowed; pointer and length are
+    // those of a live `c_int`, which is what the option takes, and the kernel only reads it.
+    let result = unsafe {
+        setsockopt(
+            socket.as_raw_fd(),
+            IPPROTO_IP,
+            IP_MTU_DISCOVER,
+            (&raw const mode).cast(),
+            size_of_val(&mode) as u32,
+        )
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
