@@ -8,8 +8,12 @@
 //! | to do | open in the namespace | then |
 //! |---|---|---|
 //! | ping | [`icmp::EchoSocket::open`] | [`icmp::EchoSocket::ping`] |
+//! | fetch a page | [`http::HttpProbe::open`] | [`http::HttpProbe::get`] |
+//! | serve one | [`server::listen`] | [`server::HttpServer::bind`] |
 //!
 //! All time limits are stretched by the [patience](crate::patience) factor.
 
+pub mod http;
 pub mod icmp;
 pub mod refusal;
+pub mod server;
