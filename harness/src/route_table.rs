@@ -5,52 +5,22 @@
 //! (`fib_flag_trans` in `net/ipv4/fib_trie.c`), the columns are those of `rprint_fib` in
 //! net-tools' `lib/inet_gr.c`.
 
-use ipnet::Ipv4Net;
 use std::cmp::Reverse;
-use std::fmt::{self, Display};
 use std::net::Ipv4Addr;
+
+use crate::netlink::{Route, RouteKind};
 
 const HEADER: &str = "\
 Kernel IP routing table
 Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
 ";
 
-/// One route of a table: what `route -n` shows, and what its order depends on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RouteRow {
-    /// The destination network; host bits are ignored.
-    pub destination: Ipv4Net,
-    /// The next hop's address, if there is one. Of several next hops `route` shows the first.
-    pub gateway: Option<Ipv4Addr>,
-    /// Name of the device; `None` for routes that drop.
-    pub interface: Option<String>,
-    /// What the route does with a packet.
-    pub kind: RouteKind,
-    /// The type of service that the route is for; 0, the usual, is every one. Not shown.
-    pub tos: u8,
-    /// The priority: the lower of two wins.
-    pub metric: u32,
-}
-
-/// What a route does with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RouteKind {
-    /// Sends it on its way.
-    Unicast,
-    /// Drops it in silence.
-    Blackhole,
-    /// Drops it and tells the sender "host unreachable".
-    Unreachable,
-    /// Drops it and tells the sender "administratively prohibited".
-    Prohibit,
-}
-
 /// The text that `route -n` prints for `routes`, its two header lines and the final line end
 /// included.
 ///
 /// Routes may come in any order. Routes that are equal in all that the kernel sorts by keep
 /// the order they come in, which is right for a dump from netlink.
-pub fn route_n(routes: &[RouteRow]) -> String {
+pub(crate) fn route_n(routes: &[Route]) -> String {
     let mut rows: Vec<_> = routes.iter().collect();
     // The kernel walks its trie by address; of one address' routes the longest prefix comes
     // first, then the highest type of service, then the lowest metric.
@@ -62,89 +32,89 @@ pub fn route_n(routes: &[RouteRow]) -> String {
             row.metric,
         )
     });
-    rows.iter().fold(HEADER.to_owned(), |text, row| {
-        text + &row.to_string() + "\n"
-    })
+    rows.iter()
+        .fold(HEADER.to_owned(), |text, row| text + &line(row) + "\n")
 }
 
-impl RouteRow {
-    fn is_rejected(&self) -> bool {
-        matches!(self.kind, RouteKind::Unreachable | RouteKind::Prohibit)
-    }
+/// Whether the sender of a packet that takes the route is told that it cannot.
+fn is_rejected(route: &Route) -> bool {
+    matches!(route.kind, RouteKind::Unreachable | RouteKind::Prohibit)
+}
 
-    /// A blackhole has no flag of its own: the kernel marks only routes that answer with an
-    /// error, and for those `route` overwrites the flags gathered so far.
-    fn flags(&self) -> String {
-        let state = match (self.is_rejected(), self.gateway) {
-            (true, _) => "!",
-            (false, Some(_)) => "UG",
-            (false, None) => "U",
-        };
-        let host = if self.destination.prefix_len() == 32 {
-            "H"
-        } else {
-            ""
-        };
-        format!("{state}{host}")
-    }
+/// A blackhole has no flag of its own: the kernel marks only routes that answer with an
+/// error, and for those `route` overwrites the flags gathered so far.
+fn flags(route: &Route) -> String {
+    let state = match (is_rejected(route), route.gateway) {
+        (true, _) => "!",
+        (false, Some(_)) => "UG",
+        (false, None) => "U",
+    };
+    let host = if route.destination.prefix_len() == 32 {
+        "H"
+    } else {
+        ""
+    };
+    format!("{state}{host}")
 }
 
 /// One line of the table, without line end.
-impl Display for RouteRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destination = self.destination.network();
-        let mask = self.destination.netmask();
-        let flags = self.flags();
-        // `route` reads the metric as a signed number.
-        let metric = self.metric.cast_signed();
-        // `fmt` of an address honours the width, so that the columns line up.
-        if self.is_rejected() {
-            return write!(
-                f,
-                "{destination:<15} -               {mask:<15} {flags:<5} {metric:<6} -  {:>7} -",
-                0
-            );
-        }
-        let gateway = self.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let interface = self.interface.as_deref().unwrap_or("*");
-        write!(
-            f,
-            "{destination:<15} {gateway:<15} {mask:<15} {flags:<5} {metric:<6} {:<2} {:>7} {interface}",
-            0, 0
-        )
+fn line(route: &Route) -> String {
+    let destination = route.destination.network();
+    let mask = route.destination.netmask();
+    let flags = flags(route);
+    // `route` reads the metric as a signed number.
+    let metric = route.metric.cast_signed();
+    // An address honours the width that it is printed with, so that the columns line up.
+    if is_rejected(route) {
+        return format!(
+            "{destination:<15} -               {mask:<15} {flags:<5} {metric:<6} -  {:>7} -",
+            0
+        );
     }
+    let gateway = route.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let interface = route.interface.as_deref().unwrap_or("*");
+    format!(
+        "{destination:<15} {gateway:<15} {mask:<15} {flags:<5} {metric:<6} {:<2} {:>7} {interface}",
+        0, 0
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::{RouteProtocol, RouteScope};
 
-    fn row(destination: &str, kind: RouteKind) -> RouteRow {
-        RouteRow {
+    fn row(destination: &str, kind: RouteKind) -> Route {
+        Route {
             destination: destination.parse().unwrap(),
+            kind,
             gateway: None,
             interface: None,
-            kind,
+            source: None,
+            protocol: RouteProtocol::CALICO,
+            scope: RouteScope::Universe,
             tos: 0,
             metric: 0,
+            mtu: None,
+            onlink: false,
         }
     }
 
-    fn via(destination: &str, gateway: &str, interface: &str) -> RouteRow {
-        RouteRow {
+    fn via(destination: &str, gateway: &str, interface: &str) -> Route {
+        Route {
             gateway: Some(gateway.parse().unwrap()),
             ..link(destination, interface)
         }
     }
 
-    fn link(destination: &str, interface: &str) -> RouteRow {
-        RouteRow {
+    fn link(destination: &str, interface: &str) -> Route {
+        Route {
             interface: Some(interface.to_owned()),
             ..row(destination, RouteKind::Unicast)
         }
     }
 
-    fn lines(routes: &[RouteRow]) -> String {
+    fn lines(routes: &[Route]) -> String {
         let text = route_n(routes);
         text.strip_prefix(HEADER).unwrap().to_owned()
     }
@@ -187,7 +157,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
         let routes = [
             row("192.168.3.0/24", RouteKind::Unreachable),
             row("192.168.3.1/32", RouteKind::Unreachable),
-            RouteRow {
+            Route {
                 metric: 42,
                 ..row("192.168.4.0/24", RouteKind::Prohibit)
             },
@@ -202,7 +172,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
 
     #[test]
     fn one_address_longest_prefix_first_then_highest_tos_then_lowest_metric() {
-        let with_metric = |metric, route| RouteRow { metric, ..route };
+        let with_metric = |metric, route| Route { metric, ..route };
         let routes = [
             with_metric(100, via("0.0.0.0/0", "10.12.0.2", "ens192")),
             via("0.0.0.0/0", "10.12.0.1", "ens192"),
@@ -212,7 +182,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
             with_metric(1_234_567, link("192.168.0.0/16", "ens192")),
             via("192.168.0.0/24", "10.12.22.1", "tunl0"),
             via("192.168.0.0/32", "10.12.0.3", "ens192"),
-            RouteRow {
+            Route {
                 tos: 0x10,
                 ..with_metric(2_000_000, link("192.168.0.0/16", "eth0"))
             },

@@ -1,1 +1,6 @@
-//! Scenarios.
+//! The end-to-end scenarios, and the clusters that they boot.
+//!
+//! The scenarios themselves are the tests of this crate (feature `netns`, run as root); the
+//! program `seed-tour` boots the seed's cluster and shows what it is.
+
+pub mod seed;

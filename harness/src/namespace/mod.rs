@@ -81,8 +81,9 @@ impl Namespaces {
                 .map_err(|errno| NamespaceError::new("sethostname", hostname, errno))?;
             mounts.apply(hostname)?;
             let open = |kind: &str| {
-                File::open(format!("/proc/thread-self/ns/{kind}"))
-                    .map_err(|source| NamespaceError::new("open the new namespace", hostname, source))
+                File::open(format!("/proc/thread-self/ns/{kind}")).map_err(|source| {
+                    NamespaceError::new("open the new namespace", hostname, source)
+                })
             };
             let net = open("net")?;
             let net_inode = inode_of(&net, hostname)?;

@@ -72,8 +72,9 @@ impl BindMount {
 }
 
 fn open_path(path: &Path, object: &str) -> Result<OwnedFd, NamespaceError> {
-    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| NamespaceError::new("open", &format!("{object}:{}", path.display()), errno))
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
+        NamespaceError::new("open", &format!("{object}:{}", path.display()), errno)
+    })
 }
 
 /// Mounts a new instance of `kind` over `target`.

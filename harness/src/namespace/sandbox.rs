@@ -203,3 +203,23 @@ fn loopback_up() -> Result<(), NamespaceError> {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
     Errno::result(result).map(drop).map_err(failed)
 }
+
+/// Makes a test crate enter the sandbox before its first test, and before any thread exists.
+///
+/// ```no_run
+/// podlab::sandbox!();
+///
+/// #[test]
+/// fn a_test_has_a_network_of_its_own() {
+///     assert_eq!(std::process::id(), 2);
+/// }
+/// ```
+#[macro_export]
+macro_rules! sandbox {
+    () => {
+        #[$crate::__private::ctor::ctor(unsafe, crate_path = $crate::__private::ctor)]
+        fn podlab_enter_sandbox() {
+            $crate::sandbox::enter_or_exit();
+        }
+    };
+}

@@ -98,12 +98,20 @@ mod tests {
         attributes.extend([11, 0, 1, 0]);
         attributes.extend(b"No way\0\0");
         let message = error_message(&attributes);
-        assert_eq!(extended_acknowledgement(&message).as_deref(), Some("No way"));
+        assert_eq!(
+            extended_acknowledgement(&message).as_deref(),
+            Some("No way")
+        );
     }
 
     #[test]
     fn a_cut_or_hostile_attribute_is_no_sentence() {
-        for attributes in [&[][..], &[200, 0, 1, 0, b'x'], &[0, 0, 1, 0], &[3, 0, 9, 0, 1]] {
+        for attributes in [
+            &[][..],
+            &[200, 0, 1, 0, b'x'],
+            &[0, 0, 1, 0],
+            &[3, 0, 9, 0, 1],
+        ] {
             assert_eq!(extended_acknowledgement(&error_message(attributes)), None);
         }
     }

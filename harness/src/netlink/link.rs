@@ -147,7 +147,10 @@ impl Netlink {
     /// Device names by index: every other table of the kernel speaks in indices.
     pub(super) async fn link_names(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
         let links = self.links().await?;
-        Ok(links.into_iter().map(|link| (link.index, link.name)).collect())
+        Ok(links
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect())
     }
 }
 

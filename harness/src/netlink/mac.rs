@@ -84,7 +84,13 @@ mod tests {
         let mac = MacAddress::of(0x50, Ipv4Addr::new(192, 168, 1, 12));
         assert_eq!(mac.to_string(), "02:50:c0:a8:01:0c");
         assert_eq!(mac.to_string().parse(), Ok(mac));
-        for wrong in ["", "02:50:c0:a8:01", "02:50:c0:a8:01:0c:00", "2:50:c0:a8:1:c", "zz:50:c0:a8:01:0c"] {
+        for wrong in [
+            "",
+            "02:50:c0:a8:01",
+            "02:50:c0:a8:01:0c:00",
+            "2:50:c0:a8:1:c",
+            "zz:50:c0:a8:01:0c",
+        ] {
             assert!(wrong.parse::<MacAddress>().is_err(), "{wrong}");
         }
     }

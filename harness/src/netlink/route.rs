@@ -30,6 +30,8 @@ pub struct Route {
     pub protocol: RouteProtocol,
     /// How far away the destination is.
     pub scope: RouteScope,
+    /// The type of service that it is for; 0, the usual, is every one.
+    pub tos: u8,
     /// The priority; lower wins.
     pub metric: u32,
     /// The MTU of the path in bytes, when the route sets one.
@@ -170,6 +172,7 @@ impl Route {
             source,
             protocol: RouteProtocol(header.protocol.into()),
             scope: RouteScope::from_kernel(header.scope),
+            tos: header.tos,
             metric,
             mtu,
             onlink: header.flags.contains(RouteFlags::Onlink),
@@ -199,4 +202,3 @@ impl RouteScope {
         }
     }
 }
-

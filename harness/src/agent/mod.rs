@@ -1,0 +1,70 @@
+//! The agent contract: what the harness expects of the program that makes pods reachable.
+//!
+//! An agent is started in every node with the path of the cluster's datastore and the node's
+//! name. It makes the pods reachable, says when it is ready, survives being killed and started
+//! again, and stops on SIGTERM without tearing the network down.
+//!
+//! *Ready* means that the first full sync is applied in the kernel. It is said in systemd's
+//! `sd_notify` protocol: a datagram with the line `READY=1` to the unix socket named by
+//! `NOTIFY_SOCKET` (an abstract one, so it starts with `@`). Two more lines are understood:
+//! `X_ENCAP=name` and `X_ENCAP_WHY=text` say which encapsulation was chosen and why.
+//!
+//! Invariant: the harness starts agents, it never links one. Another agent takes the place of
+//! ours by implementing [`Agent`].
+
+mod locate;
+mod running;
+
+use std::fmt;
+use std::path::Path;
+
+pub use running::{AgentError, AgentStatus, RunningAgent};
+
+use crate::process::Program;
+
+/// A program that fulfils the contract.
+pub trait Agent: fmt::Debug + Send + Sync {
+    /// Its name, for messages.
+    fn name(&self) -> &str;
+
+    /// How to start it on `node` with the cluster's datastore at `datastore`.
+    ///
+    /// # Errors
+    /// [`AgentError::NotBuilt`] when there is nothing to start.
+    fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError>;
+}
+
+/// `podlab-agent`, the agent of this project.
+#[derive(Debug, Clone, Default)]
+pub struct PodlabAgent {
+    encapsulation: Option<String>,
+}
+
+impl PodlabAgent {
+    /// Our agent with the encapsulation that it finds best (`--encap auto`).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Our agent with one encapsulation: `kernel` or `ebpf`.
+    pub fn with_encapsulation(encapsulation: impl Into<String>) -> Self {
+        Self {
+            encapsulation: Some(encapsulation.into()),
+        }
+    }
+}
+
+impl Agent for PodlabAgent {
+    fn name(&self) -> &str {
+        "podlab-agent"
+    }
+
+    fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
+        Ok(Program::new(locate::podlab_agent()?)
+            .arg("run")
+            .arg("--datastore")
+            .arg(datastore)
+            .args(["--node", node])
+            .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")]))
+    }
+}

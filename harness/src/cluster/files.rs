@@ -1,0 +1,96 @@
+//! The files of a cluster: its datastore, its logs, and what its machines see of `/etc`.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::namespace::{BindMount, MountPlan};
+use crate::spec::{Plan, PodPlan};
+
+use super::node::DATASTORE_IN_NODE;
+
+/// The folder of one cluster on the sandbox's tmpfs.
+#[derive(Debug)]
+pub(super) struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    /// Writes what all machines of `plan` share.
+    pub(super) fn create(root: &Path, plan: &Plan) -> Result<Self, Error> {
+        let files = Self {
+            root: root.to_owned(),
+        };
+        files.write("hosts", &hosts(plan))?;
+        // Names are in /etc/hosts or they are nowhere: a look-up must not wait for a name server.
+        files.write(
+            "nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n",
+        )?;
+        files.write("resolv.conf", "")?;
+        Ok(files)
+    }
+
+    pub(super) fn datastore(&self) -> PathBuf {
+        self.root.join("datastore")
+    }
+
+    pub(super) fn agent_log(&self, node: &str) -> PathBuf {
+        self.root.join(format!("agent-{node}.log"))
+    }
+
+    /// A node knows every node by name and sees the datastore.
+    pub(super) fn node_mounts(&self, name: &str) -> Result<MountPlan, Error> {
+        let mut binds = self.etc(name, self.root.join("hosts"))?;
+        binds.push(BindMount {
+            source: self.datastore(),
+            target: DATASTORE_IN_NODE.into(),
+        });
+        Ok(MountPlan { binds })
+    }
+
+    /// A pod knows itself only.
+    pub(super) fn pod_mounts(&self, pod: &PodPlan) -> Result<MountPlan, Error> {
+        let hosts = format!("127.0.0.1 localhost\n{} {}\n", pod.address, pod.name);
+        let hosts = self.write(&format!("hosts-{}", pod.name), &hosts)?;
+        Ok(MountPlan {
+            binds: self.etc(&pod.name, hosts)?,
+        })
+    }
+
+    fn etc(&self, hostname: &str, hosts: PathBuf) -> Result<Vec<BindMount>, Error> {
+        let hostname = self.write(&format!("hostname-{hostname}"), &format!("{hostname}\n"))?;
+        let bind = |source: PathBuf, target: &str| BindMount {
+            source,
+            target: target.into(),
+        };
+        Ok(vec![
+            bind(hosts, "/etc/hosts"),
+            bind(hostname, "/etc/hostname"),
+            bind(self.root.join("nsswitch.conf"), "/etc/nsswitch.conf"),
+            bind(self.root.join("resolv.conf"), "/etc/resolv.conf"),
+        ])
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
+        let path = self.root.join(name);
+        match std::fs::write(&path, content) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::State {
+                operation: "write",
+                path,
+                source,
+            }),
+        }
+    }
+}
+
+/// The `/etc/hosts` of every node.
+fn hosts(plan: &Plan) -> String {
+    let nodes = plan
+        .nodes
+        .iter()
+        .map(|node| format!("{} {}\n", node.address.addr(), node.name));
+    std::iter::once("127.0.0.1 localhost\n".to_owned())
+        .chain(nodes)
+        .collect()
+}

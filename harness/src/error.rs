@@ -1,0 +1,101 @@
+//! The error of the harness: which part failed, at what, and why.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::agent::AgentError;
+use crate::datastore::DatastoreError;
+use crate::namespace::NamespaceError;
+use crate::namespace::sandbox::SandboxError;
+use crate::netlink::NetlinkError;
+use crate::patience::PatienceError;
+use crate::process::ProcessError;
+use crate::spec::SpecError;
+
+/// Anything that can go wrong with a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The specification cannot be booted.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The process is not in a sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A namespace could not be made or entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The kernel refused a netlink request.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The datastore could not be written.
+    #[error(transparent)]
+    Datastore(#[from] DatastoreError),
+    /// An agent could not be started, or did not become ready.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// A program could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The patience factor in the environment is no number.
+    #[error(transparent)]
+    Patience(#[from] PatienceError),
+    /// A probe or a server failed.
+    #[error("on {machine}: {source}")]
+    Probe {
+        /// The machine that it was made from.
+        machine: String,
+        /// [`PingError`](crate::probe::icmp::PingError),
+        /// [`HttpError`](crate::probe::http::HttpError) or
+        /// [`ServeError`](crate::probe::server::ServeError).
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A kernel parameter could not be set.
+    #[error("set {path} on {machine}: {source}", path = .path.display())]
+    Sysctl {
+        /// The machine.
+        machine: String,
+        /// The parameter's file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of the cluster's own state could not be written.
+    #[error("{operation} {path}: {source}", path = .path.display())]
+    State {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something was asked for by a name that nothing has.
+    #[error("there is no {kind} {name:?}\nhint: known: {known}")]
+    Unknown {
+        /// Node, pod or container.
+        kind: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn unknown<'a>(
+        kind: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        Self::Unknown {
+            kind,
+            name: name.to_owned(),
+            known: if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            },
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the kernel has of a machine, as typed values.
+
+use super::Machine;
+use crate::error::Error;
+use crate::netlink::{Address, Link, Neighbour, Route};
+use crate::route_table;
+
+impl Machine {
+    /// Its network devices, in the order of their indices.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub async fn links(&self) -> Result<Vec<Link>, Error> {
+        Ok(self.netlink().links().await?)
+    }
+
+    /// Its IPv4 addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub async fn addresses(&self) -> Result<Vec<Address>, Error> {
+        Ok(self.netlink().addresses().await?)
+    }
+
+    /// The IPv4 routes of its main table, by destination.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        Ok(self.netlink().routes().await?)
+    }
+
+    /// Its IPv4 neighbour entries.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub async fn neighbours(&self) -> Result<Vec<Neighbour>, Error> {
+        Ok(self.netlink().neighbours().await?)
+    }
+
+    /// Its routes as `route -n` prints them.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub async fn route_table(&self) -> Result<String, Error> {
+        Ok(route_table::route_n(&self.routes().await?))
+    }
+
+    /// Brings a device up or down, as `ip link set DEVICE up` does.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub async fn set_link_up(&self, device: &str, up: bool) -> Result<(), Error> {
+        Ok(self.netlink().set_link_up(device, up).await?)
+    }
+}

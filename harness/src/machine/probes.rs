@@ -1,0 +1,81 @@
+//! Probes from a machine, and the servers that answer them.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::Machine;
+use crate::error::Error;
+use crate::probe::http::{HttpProbe, HttpReply};
+use crate::probe::icmp::{EchoReply, EchoSocket, PingOptions};
+use crate::probe::server::{self, Answers, HttpServer};
+
+impl Machine {
+    /// Sends one ICMP echo request and waits for its answer.
+    ///
+    /// The target is an address, or a handle on a pod or a node.
+    ///
+    /// # Errors
+    /// When nothing comes back within a second (scaled by the patience factor), when a router
+    /// reports an error, or when the request cannot be sent.
+    pub async fn ping(&self, target: impl Into<Ipv4Addr>) -> Result<EchoReply, Error> {
+        self.ping_with(target, &PingOptions::default()).await
+    }
+
+    /// [`ping`](Self::ping) with a size, ttl, DF bit or source address of your choice.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn ping_with(
+        &self,
+        target: impl Into<Ipv4Addr>,
+        options: &PingOptions,
+    ) -> Result<EchoReply, Error> {
+        let target = target.into();
+        let mut socket = self
+            .namespaces()
+            .run(EchoSocket::open)?
+            .map_err(|e| self.probe(e))?;
+        socket
+            .ping(target, options)
+            .await
+            .map_err(|e| self.probe(e))
+    }
+
+    /// Asks an HTTP server for `path`.
+    ///
+    /// # Errors
+    /// When there is no whole answer within five seconds (scaled); the error says how far it got.
+    pub async fn http_get(
+        &self,
+        target: impl Into<Ipv4Addr>,
+        port: u16,
+        path: &str,
+    ) -> Result<HttpReply, Error> {
+        let target = SocketAddrV4::new(target.into(), port);
+        let probe = self
+            .namespaces()
+            .run(HttpProbe::open)?
+            .map_err(|e| self.probe(e))?;
+        let reply = probe.get(target, path, HttpProbe::TIMEOUT).await;
+        reply.map_err(|e| self.probe(e))
+    }
+
+    /// Answers HTTP on a TCP port of all its addresses; it listens when this returns, and stops
+    /// when the server is dropped. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn serve_http(&self, port: u16, answers: impl Answers) -> Result<HttpServer, Error> {
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let listener = self.namespaces().run(|| server::listen(address))?;
+        let listener = listener.map_err(|e| self.probe(e))?;
+        HttpServer::bind(listener, answers).map_err(|e| self.probe(e))
+    }
+
+    /// Says from where a probe was made: the probe itself knows only where it went.
+    fn probe(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Probe {
+            machine: self.name().to_owned(),
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The kernel parameters that every machine starts with, whatever the host has.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::namespace::Namespaces;
+
+const ROOT: &str = "/proc/sys/net";
+
+/// A new network namespace inherits IPv4 parameters from the host's. Tests must not: these are
+/// the kernel's own defaults.
+const IPV4_DEFAULTS: [(&str, &str); 5] = [
+    ("rp_filter", "0"),
+    ("proxy_arp", "0"),
+    ("arp_ignore", "0"),
+    ("arp_announce", "0"),
+    ("arp_filter", "0"),
+];
+
+/// Where they exist only: the host may be without IPv6 or `br_netfilter`.
+///
+/// IPv6 off before any device comes up keeps the wires quiet (no router solicitations, MLD,
+/// duplicate address detection). Bridged frames must not pass the IP filter: that is a habit of
+/// container hosts, not of a switch.
+const OPTIONAL: [(&str, &str); 3] = [
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("bridge/bridge-nf-call-iptables", "0"),
+];
+
+/// Sets the defaults inside `namespaces`.
+pub(super) fn set_defaults(
+    namespaces: &Namespaces,
+    machine: &str,
+    forwarding: bool,
+) -> Result<(), Error> {
+    // The path follows the thread that opens it, see Namespaces::run.
+    let result = namespaces.run(|| -> Result<(), (PathBuf, io::Error)> {
+        // Must come first: a change of ip_forward resets other parameters.
+        write("ipv4/ip_forward", if forwarding { "1" } else { "0" })?;
+        for (name, value) in IPV4_DEFAULTS {
+            for scope in ["all", "default"] {
+                write(&format!("ipv4/conf/{scope}/{name}"), value)?;
+            }
+        }
+        for (name, value) in OPTIONAL {
+            match write(name, value) {
+                Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    })?;
+    result.map_err(|(path, source)| Error::Sysctl {
+        machine: machine.to_owned(),
+        path,
+        source,
+    })
+}
+
+fn write(name: &str, value: &str) -> Result<(), (PathBuf, io::Error)> {
+    let path = Path::new(ROOT).join(name);
+    std::fs::write(&path, value).map_err(|error| (path, error))
+}
