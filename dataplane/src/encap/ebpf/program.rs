@@ -1,0 +1,224 @@
+//! The two tc programs of `dataplane/bpf/ipip.bpf.c`: loading, attaching and their maps.
+//!
+//! The programs outlive the agent: a tc filter holds the program and the program its
+//! maps, so tunnels keep working while the agent is dead. A new life loads programs and
+//! maps of its own, fills them, and then swaps them in place of the old ones, each by a
+//! single request that the kernel applies atomically. No packet meets an interface
+//! without a program, or a program whose allow-list is not filled yet.
+
+mod allow_list;
+mod filter;
+mod load;
+
+use std::{collections::BTreeSet, io, net::Ipv4Addr};
+
+use aya::maps::{Array, MapData, MapError};
+use nix::net::if_::if_nametoindex;
+
+use allow_list::{AllowList, MAX_PEERS};
+use filter::Filters;
+use load::Program;
+
+/// The programs of this life of the agent, in the kernel.
+///
+/// Dropping the value closes this process' handles and changes nothing for packets:
+/// programs that were attached stay attached.
+pub(crate) struct Programs {
+    encapsulate: Program,
+    decapsulate: Program,
+    config: Array<MapData, [u8; 16]>,
+    peers: AllowList,
+    /// Interface indexes of peer and underlay where this life's filters are.
+    attached: BTreeSet<u32>,
+}
+
+/// Where the programs are to be attached, and what they need to know about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TunnelEnds<'a> {
+    /// Interface index of `tunl0`.
+    pub tunnel_ifindex: u32,
+    /// MAC address of `tunl0`.
+    pub tunnel_mac: [u8; 6],
+    /// Name of `tunl0`'s veth peer, where `encapsulate` is attached.
+    pub peer_name: &'a str,
+    /// Name of the underlay interface, where `decapsulate` is attached.
+    pub underlay_name: &'a str,
+    /// The node's underlay address: source of what is sent, and the only destination at
+    /// which tunnel packets are taken.
+    pub node_address: Ipv4Addr,
+}
+
+impl TunnelEnds<'_> {
+    /// `struct config` of `ipip.bpf.c`.
+    fn to_config(self) -> [u8; 16] {
+        let mut config = [0; 16];
+        config[..4].copy_from_slice(&self.tunnel_ifindex.to_ne_bytes());
+        config[4..8].copy_from_slice(&self.node_address.octets());
+        config[8..14].copy_from_slice(&self.tunnel_mac);
+        config
+    }
+}
+
+/// What went wrong with the programs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    /// The embedded object is not what this module expects.
+    #[error("reading the embedded BPF object: {detail}\nhint: rebuild it with `make bpf`")]
+    Object {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The kernel did not create a map.
+    #[error("creating BPF map {map}\nhint: {hint}")]
+    Map {
+        map: &'static str,
+        hint: String,
+        #[source]
+        source: Box<MapError>,
+    },
+    /// The kernel did not take a program.
+    #[error("loading BPF program {program}{verifier}\nhint: {hint}")]
+    Load {
+        program: &'static str,
+        /// The last lines of the verifier's log, each on a line of its own; or nothing.
+        verifier: String,
+        hint: String,
+        #[source]
+        source: io::Error,
+    },
+    /// A map refused a change.
+    #[error("{operation} in BPF map {map}")]
+    Update {
+        map: &'static str,
+        operation: String,
+        #[source]
+        source: Box<MapError>,
+    },
+    /// More peers than the allow-list holds.
+    #[error(
+        "{count} peers do not fit into BPF map peers, which holds {MAX_PEERS}\n\
+         hint: raise max_entries in dataplane/bpf/ipip.bpf.c and run `make bpf`"
+    )]
+    TooManyPeers { count: usize },
+    /// [`Programs::attach`] came before [`Programs::set_peers`].
+    #[error("attaching BPF programs without an allow-list would cut off every peer")]
+    PeersUnknown,
+    /// No such interface in this network namespace.
+    #[error("looking up interface {interface}")]
+    Interface {
+        interface: String,
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused a change of its tc filters.
+    #[error("{operation} interface {interface}{message}")]
+    Filter {
+        operation: &'static str,
+        /// Name, or index where the name is not known any more.
+        interface: String,
+        /// The kernel's own words, with a leading colon; or nothing.
+        message: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Programs {
+    /// Loads the programs into the kernel, with maps of their own that are still empty.
+    ///
+    /// # Errors
+    /// Names what is missing: privileges, or a kernel feature; with the verifier's last
+    /// lines where it was the verifier that refused.
+    pub(crate) fn load() -> Result<Self, ProgramError> {
+        let loaded = load::load()?;
+        Ok(Self {
+            encapsulate: loaded.encapsulate,
+            decapsulate: loaded.decapsulate,
+            config: loaded.config,
+            peers: AllowList::new(loaded.peers),
+            attached: BTreeSet::new(),
+        })
+    }
+
+    /// Attaches both programs, in place of those that a former life left there.
+    ///
+    /// Can be repeated at any time, with the same ends to repair what somebody else
+    /// removed, or with others to follow a change. A filter of this life on an interface
+    /// that is no longer one of the ends is removed; one of a former life is not known
+    /// here, see [`Programs::detach`].
+    ///
+    /// # Errors
+    /// [`ProgramError::PeersUnknown`] before the first [`Programs::set_peers`]; otherwise
+    /// an unknown interface, or what the kernel objects to.
+    pub(crate) fn attach(&mut self, ends: &TunnelEnds<'_>) -> Result<(), ProgramError> {
+        if !self.peers.is_complete() {
+            return Err(ProgramError::PeersUnknown);
+        }
+        let peer = interface_index(ends.peer_name)?;
+        let underlay = interface_index(ends.underlay_name)?;
+        self.config
+            .set(0, ends.to_config(), 0)
+            .map_err(|source| ProgramError::Update {
+                map: "config",
+                operation: "writing the tunnel's ends".to_owned(),
+                source: Box::new(source),
+            })?;
+
+        let filters = Filters::open()?;
+        filters.replace(peer, ends.peer_name, &self.encapsulate)?;
+        filters.replace(underlay, ends.underlay_name, &self.decapsulate)?;
+        let former = std::mem::replace(&mut self.attached, BTreeSet::from([peer, underlay]));
+        for stale in former.difference(&self.attached) {
+            filters.remove(*stale, &format!("index {stale}"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the filter of any life from `interface`; one that has none is left as it is.
+    ///
+    /// For an underlay that is given up, or a change to another backend: a `decapsulate`
+    /// that stays behind would go on taking the tunnel packets.
+    ///
+    /// # Errors
+    /// An unknown interface, or what the kernel objects to.
+    pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
+        Filters::open()?.remove(interface_index(interface)?, interface)
+    }
+
+    /// Makes `peers` the allow-list, while packets flow: additions first, so that no
+    /// change of the set cuts off a peer that is in both.
+    ///
+    /// # Errors
+    /// [`ProgramError::TooManyPeers`], or what the kernel objects to. The entries changed
+    /// up to then stay changed, and the next call carries on from there.
+    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), ProgramError> {
+        self.peers.set(peers)
+    }
+}
+
+fn interface_index(interface: &str) -> Result<u32, ProgramError> {
+    if_nametoindex(interface).map_err(|errno| ProgramError::Interface {
+        interface: interface.to_owned(),
+        source: errno.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct config` of `ipip.bpf.c`, byte by byte.
+    #[test]
+    fn config_has_the_layout_of_the_c_struct() {
+        let ends = TunnelEnds {
+            tunnel_ifindex: 7,
+            tunnel_mac: [2, 0, 0, 0, 0, 1],
+            peer_name: "tunl0-x",
+            underlay_name: "ens192",
+            node_address: Ipv4Addr::new(10, 12, 22, 2),
+        };
+        let mut expected = [7, 0, 0, 0, 10, 12, 22, 2, 2, 0, 0, 0, 0, 1, 0, 0];
+        expected[..4].copy_from_slice(&7_u32.to_ne_bytes());
+        assert_eq!(ends.to_config(), expected);
+    }
+}

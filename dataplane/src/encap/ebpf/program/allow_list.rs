@@ -1,0 +1,138 @@
+//! The map `peers`: the addresses whose tunnel packets are accepted.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use aya::maps::{HashMap, MapData, MapError};
+
+use super::ProgramError;
+
+/// `max_entries` of the map in `ipip.bpf.c`.
+pub(super) const MAX_PEERS: usize = 8192;
+
+/// A key of the map: an address in network byte order, as it stands in a packet.
+type Key = [u8; 4];
+
+pub(super) struct AllowList {
+    map: HashMap<MapData, Key, u8>,
+    /// What the map holds. Nobody else writes it, so it need not be read back.
+    present: BTreeSet<Ipv4Addr>,
+    complete: bool,
+}
+
+impl AllowList {
+    pub(super) fn new(map: HashMap<MapData, Key, u8>) -> Self {
+        Self {
+            map,
+            present: BTreeSet::new(),
+            complete: false,
+        }
+    }
+
+    /// Whether a [`AllowList::set`] has succeeded yet.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// See [`super::Programs::set_peers`].
+    pub(super) fn set(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), ProgramError> {
+        if peers.len() > MAX_PEERS {
+            return Err(ProgramError::TooManyPeers { count: peers.len() });
+        }
+        for change in changes(&self.present, peers) {
+            match change {
+                Change::Add(peer) => {
+                    self.map
+                        .insert(key(peer), 1, 0)
+                        .map_err(|source| update_error(format!("adding {peer}"), source))?;
+                    self.present.insert(peer);
+                }
+                Change::Remove(peer) => {
+                    self.map
+                        .remove(&key(peer))
+                        .map_err(|source| update_error(format!("removing {peer}"), source))?;
+                    self.present.remove(&peer);
+                }
+            }
+        }
+        self.complete = true;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Add(Ipv4Addr),
+    Remove(Ipv4Addr),
+}
+
+/// What turns `present` into `wanted`, in an order in which the map never overflows:
+/// additions first, as far as old and new fit into it together.
+fn changes(present: &BTreeSet<Ipv4Addr>, wanted: &BTreeSet<Ipv4Addr>) -> Vec<Change> {
+    let added: Vec<_> = wanted
+        .difference(present)
+        .map(|p| Change::Add(*p))
+        .collect();
+    let removed: Vec<_> = present
+        .difference(wanted)
+        .map(|p| Change::Remove(*p))
+        .collect();
+    let overflow = (present.len() + added.len()).saturating_sub(MAX_PEERS);
+    let (before, after) = removed.split_at(overflow.min(removed.len()));
+    [before, &added, after].concat()
+}
+
+fn key(address: Ipv4Addr) -> Key {
+    address.octets()
+}
+
+fn update_error(operation: String, source: MapError) -> ProgramError {
+    ProgramError::Update {
+        map: "peers",
+        operation,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(numbers: std::ops::Range<u32>) -> BTreeSet<Ipv4Addr> {
+        numbers.map(Ipv4Addr::from).collect()
+    }
+
+    /// The program compares with the source address as it stands in the packet.
+    #[test]
+    fn a_key_is_in_network_byte_order() {
+        assert_eq!(key(Ipv4Addr::new(10, 12, 22, 3)), [10, 12, 22, 3]);
+    }
+
+    /// A peer in both sets is never touched, and a new one is let in before an old one goes.
+    #[test]
+    fn adds_before_it_removes() {
+        assert_eq!(
+            changes(&set(1..4), &set(2..5)),
+            [
+                Change::Add(Ipv4Addr::from(4)),
+                Change::Remove(Ipv4Addr::from(1))
+            ]
+        );
+        assert_eq!(changes(&set(1..4), &set(1..4)), []);
+    }
+
+    /// A cluster that is renumbered as a whole still fits.
+    #[test]
+    fn never_holds_more_than_the_map() {
+        let size = u32::try_from(MAX_PEERS).unwrap();
+        let mut held = set(0..size);
+        let wanted = set(size - 10..2 * size - 10);
+        for change in changes(&held, &wanted) {
+            match change {
+                Change::Add(peer) => assert!(held.insert(peer)),
+                Change::Remove(peer) => assert!(held.remove(&peer)),
+            }
+            assert!(held.len() <= MAX_PEERS);
+        }
+        assert_eq!(held, wanted);
+    }
+}
