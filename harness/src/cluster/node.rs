@@ -90,6 +90,11 @@ impl Node {
         lock(&self.state().agent).is_some()
     }
 
+    /// The process id of its agent in the sandbox; `None` while none runs.
+    pub fn agent_id(&self) -> Option<u32> {
+        lock(&self.state().agent).as_ref()?.id()
+    }
+
     /// Starts the agent and waits until it is ready. One that runs is killed first.
     ///
     /// # Errors

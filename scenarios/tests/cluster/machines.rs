@@ -1,0 +1,105 @@
+//! What a node and a pod see of themselves.
+
+use anyhow::Result;
+use podlab::process::Program;
+use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
+
+fn shell(script: &str) -> Program {
+    Program::new("sh").args(["-c", script])
+}
+
+/// Proves that a program in a node finds a machine: hostname, own `/run`, own devices in `/sys`,
+/// and an `/etc/hosts` that knows every node.
+#[tokio::test]
+async fn a_node_feels_like_a_machine() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let hostname = one.exec("cat /proc/sys/kernel/hostname /etc/hostname").await?.success()?;
+    assert_eq!(hostname.stdout, format!("{WORKER_1}\n{WORKER_1}\n"));
+
+    one.exec(shell("echo mine > /run/file")).await?.success()?;
+    assert_eq!(one.exec("cat /run/file").await?.success()?.stdout, "mine\n");
+    assert!(!two.exec("cat /run/file").await?.status.success(), "another node sees the file");
+
+    let devices = one.exec("ls /sys/class/net").await?.success()?.stdout;
+    let mut links: Vec<String> = one.links().await?.into_iter().map(|link| link.name).collect();
+    links.sort();
+    assert_eq!(devices.split_whitespace().collect::<Vec<_>>(), links);
+
+    for node in [MASTER, WORKER_1, WORKER_2] {
+        let address = cluster.node(node)?.address();
+        let found = one.exec(shell(&format!("getent hosts {node}"))).await?.success()?.stdout;
+        assert_eq!(found.split_whitespace().collect::<Vec<_>>(), [&address.to_string(), node]);
+    }
+    Ok(())
+}
+
+/// Proves that a look-up of an unknown name fails at once instead of waiting for a name server.
+#[tokio::test]
+async fn a_pod_knows_itself_and_nobody_else() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let pod = cluster.pod(DEMO_W2)?;
+    let own = pod.exec(shell(&format!("getent hosts {DEMO_W2}"))).await?.success()?.stdout;
+    assert!(own.starts_with("192.168.2.6"), "{own}");
+    assert!(!pod.exec(shell("getent hosts k8s-worker-1")).await?.status.success());
+    Ok(())
+}
+
+/// Proves that a pod is wired as Calico's CNI plugin wires it: a /32, a gateway that nobody has,
+/// no forwarding.
+#[tokio::test]
+async fn a_pod_is_wired_as_calico_wires_it() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let pod = cluster.pod(TEST_TOOLS)?;
+    let routes = pod.exec("ip route").await?.success()?.stdout;
+    assert_eq!(routes.trim_end(), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link");
+    let addresses: Vec<String> = pod
+        .addresses()
+        .await?
+        .iter()
+        .map(|address| format!("{} {}", address.interface, address.address))
+        .collect();
+    assert_eq!(addresses, ["lo 127.0.0.1/8", "eth0 192.168.1.12/32"]);
+    let forward = pod.exec("cat /proc/sys/net/ipv4/ip_forward").await?.success()?.stdout;
+    assert_eq!(forward, "0\n");
+
+    let links = cluster.node(WORKER_1)?.links().await?;
+    let host_side = links.iter().find(|link| link.name == pod.host_interface());
+    let host_side = host_side.expect("the node's side of the pod's veth pair");
+    assert_eq!(host_side.mac.map(|mac| mac.to_string()).as_deref(), Some("ee:ee:ee:ee:ee:ee"));
+    assert_eq!(host_side.mtu, seed::MTU);
+    Ok(())
+}
+
+/// Proves that our printer of routes is right about every kind of route, not only the seed's:
+/// the real `route -n` on the same node prints the same, byte for byte.
+#[tokio::test]
+async fn the_route_printer_equals_net_tools() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let node = cluster.node(WORKER_1)?;
+    for route in [
+        "blackhole 192.168.3.2/32",
+        "192.168.9.10/32 via 10.12.0.3",
+        "192.168.0.0/16 dev ens192 metric 4294967295",
+        "192.168.0.0/16 dev ens192 metric 1234567",
+        "unreachable 192.168.3.0/24",
+        "unreachable 192.168.3.1/32 metric 7",
+        "prohibit 192.168.4.0/24 metric 42",
+        "unreachable default metric 4278198272",
+        "default via 10.12.0.2 metric 100",
+        "128.0.0.0/1 via 10.12.0.1",
+        "0.0.0.0/1 via 10.12.0.1",
+        "0.0.0.0/8 dev ens192",
+        "10.0.0.0/8 dev ens192",
+        "10.12.0.0/16 dev ens192 metric 5",
+        "10.12.0.0/16 dev ens192 metric 3 tos 0x10",
+        "10.12.0.0/24 dev ens192",
+        "255.255.255.255/32 dev ens192",
+    ] {
+        node.exec(format!("ip route add {route}").as_str()).await?.success()?;
+    }
+    let printed = node.exec("route -n").await?.success()?.stdout;
+    assert_eq!(printed.lines().count(), 2 + 8 + 17);
+    assert_eq!(node.route_table().await?, printed);
+    Ok(())
+}

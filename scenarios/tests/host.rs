@@ -1,0 +1,70 @@
+//! The host before and after: this test program stays outside of the sandbox and watches others
+//! enter it.
+#![cfg(feature = "netns")]
+
+mod host {
+    pub mod footprint;
+    pub mod tour;
+}
+
+use std::os::unix::process::ExitStatusExt;
+
+use anyhow::Result;
+use host::footprint::Host;
+use host::tour::Tour;
+use rstest::rstest;
+
+/// Proves that a run leaves nothing on the host, however it ends: no namespace (by inode), no
+/// process, no link, no mount, no file.
+#[rstest]
+#[case::passed("pass", Some(0))]
+#[case::failed("fail", Some(1))]
+#[case::panicked("panic", Some(101))]
+#[tokio::test]
+async fn nothing_stays_after_a_run(#[case] end: &str, #[case] code: Option<i32>) -> Result<()> {
+    let host = Host::before()?;
+    let tour = Tour::start(&host, &["--pause", "--end", end])?;
+    let footprint = tour.footprint()?;
+    // Supervisor, init, worker and three agents; fabric, three nodes, four pods, the sandbox.
+    assert!(footprint.processes.len() >= 6, "{footprint:?}");
+    assert!(footprint.namespaces.len() >= 9, "{footprint:?}");
+    let status = tour.finish()?;
+    assert_eq!(status.code(), code);
+    host.assert_clean(&footprint).await
+}
+
+/// Proves that not even SIGKILL leaves anything: nothing of ours has to run for the clean-up.
+#[tokio::test]
+async fn nothing_stays_after_sigkill() -> Result<()> {
+    let host = Host::before()?;
+    let tour = Tour::start(&host, &["--pause"])?;
+    let footprint = tour.footprint()?;
+    assert_eq!(tour.kill()?.signal(), Some(9));
+    host.assert_clean(&footprint).await
+}
+
+/// Proves that two processes run the same cluster at the same time without noticing each other.
+#[tokio::test]
+async fn two_processes_do_not_notice_each_other() -> Result<()> {
+    let host = Host::before()?;
+    let one = Tour::start(&host, &["--pause"])?;
+    let two = Tour::start(&host, &["--pause"])?;
+    let (seen_one, seen_two) = (one.footprint()?, two.footprint()?);
+    assert!(seen_one.own_namespaces(&host).is_disjoint(&seen_two.own_namespaces(&host)));
+    assert!(one.finish()?.success());
+    assert!(two.finish()?.success());
+    host.assert_clean(&seen_one).await?;
+    host.assert_clean(&seen_two).await
+}
+
+/// If this fails, a user without root is told nothing, or half a cluster is made.
+#[tokio::test]
+async fn without_privileges_the_error_says_what_to_do() -> Result<()> {
+    let host = Host::before()?;
+    let output = Tour::as_nobody(&host)?;
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr)?;
+    assert!(error.contains("user id 65534 may not make namespaces"), "{error}");
+    assert!(error.trim_end().lines().last().is_some_and(|l| l.starts_with("hint: ")), "{error}");
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What a run has on the host while it lives, and what is left of it afterwards.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use podlab::eventually::eventually;
+use tempfile::TempDir;
+
+/// A namespace as the kernel names it: `net:[4026531840]`.
+type Namespace = String;
+
+/// The host before a run.
+pub struct Host {
+    links: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    files: BTreeSet<PathBuf>,
+    own_namespaces: BTreeSet<Namespace>,
+    /// An empty folder that is the run's home, working and temporary folder.
+    home: TempDir,
+}
+
+/// The processes of a run and all namespaces that they live in or hold open.
+#[derive(Debug)]
+pub struct Footprint {
+    pub processes: BTreeSet<u32>,
+    pub namespaces: BTreeSet<Namespace>,
+}
+
+impl Host {
+    /// The environment variable by which the processes of a run are told from all others: it is
+    /// inherited by whatever they start.
+    pub const MARKER: &str = "PODLAB_TEST_RUN";
+
+    pub fn before() -> Result<Self> {
+        Ok(Self {
+            links: links()?,
+            mounts: mounts()?,
+            files: files(),
+            own_namespaces: namespaces_of(std::process::id()),
+            home: TempDir::new()?,
+        })
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn new_marker(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Fails unless everything of a run is gone. The kernel takes namespaces down a moment after
+    /// their last process.
+    pub async fn assert_clean(&self, run: &Footprint) -> Result<()> {
+        let own = run.own_namespaces(self);
+        ensure!(!own.is_empty(), "the run had no namespace of its own");
+        eventually("the run's processes and namespaces are gone", Duration::from_secs(5), || async {
+            let (processes, namespaces) = everything();
+            let processes: Vec<_> = run.processes.intersection(&processes).collect();
+            let namespaces: Vec<_> = own.intersection(&namespaces).collect();
+            match processes.is_empty() && namespaces.is_empty() {
+                true => Ok(()),
+                false => Err(format!("left: processes {processes:?}, namespaces {namespaces:?}")),
+            }
+        })
+        .await?;
+        let links: Vec<_> = links()?.difference(&self.links).cloned().collect();
+        ensure!(links.is_empty(), "new links on the host: {links:?}");
+        let mounts: Vec<_> = mounts()?.difference(&self.mounts).cloned().collect();
+        ensure!(mounts.is_empty(), "new mounts on the host: {mounts:?}");
+        let files: Vec<_> = files().difference(&self.files).cloned().collect();
+        ensure!(files.is_empty(), "new files on the host: {files:?}");
+        let home: Vec<_> = std::fs::read_dir(self.home())?.filter_map(Result::ok).collect();
+        ensure!(home.is_empty(), "files in the run's home: {home:?}");
+        Ok(())
+    }
+}
+
+impl Footprint {
+    /// The run whose processes carry `marker`.
+    pub fn of(marker: &str) -> Result<Self> {
+        let wanted = format!("{}={marker}", Host::MARKER);
+        let marked = |id: &u32| {
+            let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        let processes: BTreeSet<u32> = process_ids().into_iter().filter(marked).collect();
+        let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
+        Ok(Self { processes, namespaces })
+    }
+
+    /// Those that are not the host's own.
+    pub fn own_namespaces(&self, host: &Host) -> BTreeSet<Namespace> {
+        self.namespaces.difference(&host.own_namespaces).cloned().collect()
+    }
+}
+
+fn everything() -> (BTreeSet<u32>, BTreeSet<Namespace>) {
+    let processes = process_ids();
+    let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
+    (processes, namespaces)
+}
+
+fn process_ids() -> BTreeSet<u32> {
+    names_in(Path::new("/proc")).iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// The namespaces that a process lives in or holds open.
+fn namespaces_of(process: u32) -> BTreeSet<Namespace> {
+    let folders = ["ns", "fd"].map(|folder| PathBuf::from(format!("/proc/{process}/{folder}")));
+    let links = folders.iter().flat_map(|folder| {
+        names_in(folder).into_iter().filter_map(|name| std::fs::read_link(folder.join(name)).ok())
+    });
+    let links = links.filter_map(|target| target.to_str().map(str::to_owned));
+    links.filter(|target| target.contains(":[") && !target.starts_with("socket:") && !target.starts_with("pipe:")).collect()
+}
+
+fn links() -> Result<BTreeSet<String>> {
+    Ok(names_in(Path::new("/sys/class/net")).into_iter().collect())
+}
+
+fn mounts() -> Result<BTreeSet<String>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts.lines().map(str::to_owned).collect())
+}
+
+/// Files of ours in the places where programs put files. Other programs put theirs there at the
+/// same time, so only names that can be ours count.
+fn files() -> BTreeSet<PathBuf> {
+    let places = ["/run", "/run/netns", "/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from);
+    let names = places.iter().flat_map(|place| {
+        names_in(place).into_iter().map(move |name| (name.clone(), place.join(name)))
+    });
+    let ours = names.filter(|(name, path)| {
+        name.contains("podlab") || name.contains("cluster-") || path.starts_with("/run/netns")
+    });
+    ours.map(|(_, path)| path).collect()
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

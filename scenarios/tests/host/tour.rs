@@ -1,0 +1,71 @@
+//! `seed-tour` as a process that can be watched from outside.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::footprint::{Footprint, Host};
+
+const TOUR: &str = env!("CARGO_BIN_EXE_seed-tour");
+
+/// A running `seed-tour` that waits for a line.
+pub struct Tour {
+    child: Child,
+    marker: String,
+}
+
+impl Tour {
+    /// Starts it and waits until its cluster is up.
+    pub fn start(host: &Host, arguments: &[&str]) -> Result<Self> {
+        let marker = host.new_marker();
+        let mut child = Command::new(TOUR)
+            .args(arguments)
+            .current_dir(host.home())
+            .env("HOME", host.home())
+            .env("TMPDIR", host.home())
+            .env(Host::MARKER, &marker)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start seed-tour")?;
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().context("no standard output")?;
+        // The pipe must stay unread behind the line: read it byte by byte.
+        BufReader::with_capacity(1, stdout).read_line(&mut line)?;
+        ensure!(line == "paused\n", "seed-tour said {line:?}");
+        Ok(Self { child, marker })
+    }
+
+    /// Every process and namespace of the run.
+    pub fn footprint(&self) -> Result<Footprint> {
+        Footprint::of(&self.marker)
+    }
+
+    /// Lets it go on and end.
+    pub fn finish(mut self) -> Result<ExitStatus> {
+        self.child.stdin.take().context("no standard input")?.write_all(b"\n")?;
+        // Reads the rest of the output, which is small, so that it never blocks.
+        Ok(self.child.wait_with_output()?.status)
+    }
+
+    /// Kills the process that was started, and nothing else.
+    pub fn kill(mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Runs it as an ordinary user, to its end.
+    pub fn as_nobody(host: &Host) -> Result<Output> {
+        // The build folder may be closed to others, so the program is copied into the open.
+        let program = host.home().join("seed-tour");
+        std::fs::copy(TOUR, &program)?;
+        std::fs::set_permissions(host.home(), PermissionsExt::from_mode(0o755))?;
+        let output = Command::new(&program).uid(65534).gid(65534).current_dir("/").output();
+        std::fs::remove_file(program)?;
+        Ok(output?)
+    }
+}
