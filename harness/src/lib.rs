@@ -1,6 +1,8 @@
 //! Podlab boots multi-node pod networks out of Linux namespaces.
 
 pub mod agent;
+pub mod packet;
+pub mod capture;
 pub mod cluster;
 pub mod datastore;
 mod error;
