@@ -1,0 +1,136 @@
+//! What is written is what a pcapng reader finds.
+
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use super::*;
+use crate::packet::Packet;
+
+fn captured(nanoseconds: u64, direction: Direction, packet: Packet) -> Captured {
+    Captured {
+        time: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds),
+        direction,
+        device: "n1/eth0".into(),
+        original_length: packet.wire_length(),
+        checksum: ChecksumState::NotReady,
+        packet,
+    }
+}
+
+fn recording(device: &str, link_type: LinkType, packets: Vec<Captured>) -> Recording {
+    Recording {
+        device: device.to_owned(),
+        link_type,
+        packets,
+        dropped: 7,
+    }
+}
+
+const LATE: u64 = 1_769_862_896_123_456_789;
+
+fn two_recordings() -> [Recording; 2] {
+    let cut = Packet::decode_cut(LinkType::Ip, vec![0x45; 21], 84);
+    let whole = Packet::decode(LinkType::Ethernet, vec![3; 15]);
+    [
+        recording(
+            "n1/eth0",
+            LinkType::Ethernet,
+            vec![
+                captured(5, Direction::Outgoing, whole.clone()),
+                captured(LATE, Direction::Outgoing, whole),
+            ],
+        ),
+        recording(
+            "n1/tunl0",
+            LinkType::Ip,
+            vec![captured(9, Direction::Incoming, cut)],
+        ),
+    ]
+}
+
+fn blocks(recordings: &[Recording]) -> Vec<Block<'static>> {
+    let bytes = write_pcapng(Vec::new(), recordings).unwrap();
+    let mut reader = PcapNgReader::new(bytes.as_slice()).unwrap();
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block() {
+        blocks.push(block.unwrap().into_owned());
+    }
+    blocks
+}
+
+#[test]
+fn every_tap_is_an_interface_with_name_and_link_type() {
+    let interfaces: Vec<_> = blocks(&two_recordings())
+        .into_iter()
+        .filter_map(Block::into_interface_description)
+        .collect();
+    let expected = [("n1/eth0", DataLink::ETHERNET), ("n1/tunl0", DataLink::RAW)];
+    assert_eq!(interfaces.len(), expected.len());
+    for (interface, (name, link)) in interfaces.iter().zip(expected) {
+        assert_eq!(interface.linktype, link);
+        assert!(
+            interface
+                .options
+                .contains(&InterfaceDescriptionOption::IfName(name.into()))
+        );
+        assert!(
+            interface
+                .options
+                .contains(&InterfaceDescriptionOption::IfTsResol(9))
+        );
+    }
+}
+
+#[test]
+fn packets_of_all_taps_stand_in_the_order_of_time() {
+    let packets: Vec<_> = blocks(&two_recordings())
+        .into_iter()
+        .filter_map(Block::into_enhanced_packet)
+        .collect();
+    let order: Vec<_> = packets
+        .iter()
+        .map(|packet| (packet.interface_id, packet.timestamp.as_nanos()))
+        .collect();
+    assert_eq!(order, [(0, 5), (1, 9), (0, LATE.into())]);
+    assert_eq!((packets[1].original_len, packets[1].data.len()), (84, 21));
+    assert_eq!(
+        packets[1].options,
+        [EnhancedPacketOption::Flags(1 | 1 << 9)]
+    );
+    assert_eq!(
+        packets[0].options,
+        [EnhancedPacketOption::Flags(2 | 1 << 9)]
+    );
+}
+
+#[test]
+fn drops_are_in_the_statistics() {
+    let statistics: Vec<_> = blocks(&two_recordings())
+        .into_iter()
+        .filter_map(Block::into_interface_statistics)
+        .collect();
+    assert_eq!(statistics.len(), 2);
+    assert_eq!(
+        (statistics[0].interface_id, statistics[0].timestamp),
+        (0, LATE)
+    );
+    assert!(
+        statistics[0]
+            .options
+            .contains(&InterfaceStatisticsOption::IsbOsDrop(7))
+    );
+    assert!(
+        statistics[0]
+            .options
+            .contains(&InterfaceStatisticsOption::IsbUsrDeliv(2))
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_named() {
+    let error = save_pcapng("/nonexistent/x.pcapng".as_ref(), &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot write the capture file /nonexistent/x.pcapng"
+    );
+    assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+}
