@@ -3,12 +3,13 @@
  * IP in IP (RFC 2003) for kernels without the ipip module, by two tc programs.
  *
  *   routing table -> tunl0 =veth= tunl0-x -> [encapsulate] -> underlay
- *   underlay -> [decapsulate] -> tunl0 -> routing table
+ *   underlay -> [decapsulate] -> tunl0-x =veth= tunl0 -> routing table
  *
  * Both hang at tc ingress. What the node sends through tunl0 passes tunl0's packet tap
- * and comes in at its veth peer; what comes from another node is put into tunl0's
- * receive path. So tcpdump on tunl0 sees the inner packets of both directions, and on
- * the underlay the outer ones, as with the kernel's ipip device.
+ * and comes in at its veth peer; what comes from another node goes out through the peer
+ * and so comes in at tunl0. So tcpdump and the counters of tunl0 see the inner packets
+ * of both directions, those of the underlay the outer ones, as with the kernel's ipip
+ * device.
  *
  * There is no map of routes: the next hop of every packet is asked from the kernel's
  * own routing table, which stays the only truth. What the programs cannot ask from the
@@ -56,7 +57,8 @@ char program_license[] SECTION("license") = "Dual MIT/GPL";
 /* Written by the agent before the programs are attached; the layout is known to
  * program.rs. */
 struct config {
-	__u32 tunnel_ifindex; /* host order */
+	__u32 tunnel_ifindex; /* tunl0 */
+	__u32 peer_ifindex;   /* tunl0-x */
 	__be32 node_address;
 	__u8 tunnel_mac[ETH_ALEN];
 	__u8 unused[2];
@@ -375,5 +377,7 @@ int decapsulate(struct __sk_buff *skb)
 		return drop(NO_ROOM);
 	/* Else tunl0 takes the packet for somebody else's. */
 	__builtin_memcpy(eth->h_dest, config->tunnel_mac, ETH_ALEN);
-	return redirect(config->tunnel_ifindex, BPF_F_INGRESS);
+	/* Out through the peer instead of straight into tunl0 (BPF_F_INGRESS), which would
+	 * leave tunl0's receive counters at zero; the way is the same length. */
+	return redirect(config->peer_ifindex, 0);
 }

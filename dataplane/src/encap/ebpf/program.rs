@@ -26,11 +26,14 @@ use load::Program;
 pub(crate) struct Programs {
     encapsulate: Program,
     decapsulate: Program,
-    config: Array<MapData, [u8; 16]>,
+    config: Array<MapData, Config>,
     peers: AllowList,
     /// Interface indexes of peer and underlay where this life's filters are.
     attached: BTreeSet<u32>,
 }
+
+/// `struct config` of `ipip.bpf.c`, byte by byte.
+type Config = [u8; 20];
 
 /// Where the programs are to be attached, and what they need to know about it.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +52,12 @@ pub(crate) struct TunnelEnds<'a> {
 }
 
 impl TunnelEnds<'_> {
-    /// `struct config` of `ipip.bpf.c`.
-    fn to_config(self) -> [u8; 16] {
-        let mut config = [0; 16];
+    fn config(&self, peer_ifindex: u32) -> Config {
+        let mut config = [0; 20];
         config[..4].copy_from_slice(&self.tunnel_ifindex.to_ne_bytes());
-        config[4..8].copy_from_slice(&self.node_address.octets());
-        config[8..14].copy_from_slice(&self.tunnel_mac);
+        config[4..8].copy_from_slice(&peer_ifindex.to_ne_bytes());
+        config[8..12].copy_from_slice(&self.node_address.octets());
+        config[12..18].copy_from_slice(&self.tunnel_mac);
         config
     }
 }
@@ -157,7 +160,7 @@ impl Programs {
         let peer = interface_index(ends.peer_name)?;
         let underlay = interface_index(ends.underlay_name)?;
         self.config
-            .set(0, ends.to_config(), 0)
+            .set(0, ends.config(peer), 0)
             .map_err(|source| ProgramError::Update {
                 map: "config",
                 operation: "writing the tunnel's ends".to_owned(),
@@ -204,6 +207,10 @@ fn interface_index(interface: &str) -> Result<u32, ProgramError> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "netns")]
+mod verdicts;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -217,8 +224,11 @@ mod tests {
             underlay_name: "ens192",
             node_address: Ipv4Addr::new(10, 12, 22, 2),
         };
-        let mut expected = [7, 0, 0, 0, 10, 12, 22, 2, 2, 0, 0, 0, 0, 1, 0, 0];
+        let mut expected = [
+            7, 0, 0, 0, 6, 0, 0, 0, 10, 12, 22, 2, 2, 0, 0, 0, 0, 1, 0, 0,
+        ];
         expected[..4].copy_from_slice(&7_u32.to_ne_bytes());
-        assert_eq!(ends.to_config(), expected);
+        expected[4..8].copy_from_slice(&6_u32.to_ne_bytes());
+        assert_eq!(ends.config(6), expected);
     }
 }

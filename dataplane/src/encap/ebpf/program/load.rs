@@ -21,7 +21,7 @@ use aya_obj::{
 };
 use nix::{errno::Errno, libc};
 
-use super::ProgramError;
+use super::{Config, ProgramError};
 
 const OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/ipip.bpf.o"));
@@ -51,7 +51,7 @@ type Definitions = std::collections::HashMap<String, aya_obj::Map>;
 pub(super) struct Loaded {
     pub encapsulate: Program,
     pub decapsulate: Program,
-    pub config: Array<MapData, [u8; 16]>,
+    pub config: Array<MapData, Config>,
     pub peers: HashMap<MapData, [u8; 4], u8>,
 }
 
@@ -265,7 +265,11 @@ mod tests {
         };
         assert_eq!(
             shape("config"),
-            (bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, 4, 16)
+            (
+                bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+                4,
+                size_of::<Config>() as u32
+            )
         );
         assert_eq!(
             shape("peers"),
