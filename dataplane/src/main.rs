@@ -1,2 +1,7 @@
-//! Agent.
-fn main() {}
+//! `podlab-agent`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    podlab_dataplane::cli::main()
+}

@@ -1,0 +1,270 @@
+//! The agent's one loop: datastore and kernel events in, the difference out.
+//!
+//! It is level-triggered. An event says only that something may differ; what differs is found
+//! by looking, so lost, doubled and reordered events end in the same state. What the agent
+//! itself writes causes no events here ([`Events`] leaves them out), so it never chases itself.
+//!
+//! ```text
+//! datastore files ─ watch ─► store ─► desired ─┐
+//!                                              ├─► apply::sync ─► kernel
+//! kernel events ── concerns us? ── again ──────┘
+//! ```
+//!
+//! A pass is followed by a pause as long as the pass took, a tenth of a second at most: the
+//! first event of a burst is answered at once, and a thousand more do not cost a thousand
+//! passes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::apply::{self, Report};
+use crate::datastore::watch::Watch;
+use crate::datastore::{Store, check};
+use crate::desired::Desired;
+use crate::encap::{self, Choice, Encapsulation, Selected};
+use crate::failure::Failure;
+use crate::netlink::Kernel;
+use crate::netlink::events::Events;
+use crate::notices::Notices;
+use crate::notify;
+use crate::platform::KernelError;
+
+/// What the command line says.
+pub(crate) struct Options {
+    pub datastore: PathBuf,
+    pub node: String,
+    pub encap: Choice,
+}
+
+/// How often everything is compared although no event asked for it.
+const RESYNC: Duration = Duration::from_secs(90);
+/// When what the kernel refused is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest pause between two passes that events ask for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs until SIGTERM or SIGINT, and leaves the network as it is then.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
+
+    // Watching begins before reading, so that no change falls in between.
+    let mut watch = Watch::new(&options.datastore);
+    let store = Store::open(&options.datastore).map_err(Failure::bad_input)?;
+    let desired = first_desired(&store, &options)?;
+    let mut kernel = Kernel::new().map_err(Failure::missing)?;
+    let mut events = Events::new(kernel.port()).map_err(Failure::missing)?;
+    let encapsulation = encap::select(
+        options.encap,
+        encap::candidates(options.encap),
+        |backend| backend.name(),
+        |backend| backend.prepare(&mut kernel),
+    )
+    .map_err(Failure::missing)?;
+    info!(
+        "encapsulation: {} ({})",
+        encapsulation.name(),
+        encapsulation.why
+    );
+
+    let mut agent = Agent::new(options.node, store, desired, kernel, encapsulation);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            changes = watch.changed() => {
+                let mut changed = false;
+                for change in changes {
+                    changed |= change.apply(&mut agent.store);
+                }
+                if changed {
+                    agent.datastore_changed();
+                }
+            }
+            events = events.next() => {
+                let events = events.map_err(Failure::runtime)?;
+                if events.iter().any(|e| apply::concerns(e, &agent.desired, &agent.interfaces)) {
+                    agent.again();
+                }
+            }
+            () = sleep_until(agent.next_pass()) => agent.pass()?,
+        }
+    }
+    notify::send(&["STOPPING=1"]);
+    info!("stopping; the network stays as it is");
+    Ok(())
+}
+
+/// An agent that starts on contradictory files would tear out what its former life built.
+fn first_desired(store: &Store, options: &Options) -> Result<Desired, Failure> {
+    let desired = Desired::compute(store.snapshot(), &options.node).map_err(Failure::bad_input)?;
+    let faults = check(store.snapshot());
+    if faults.is_empty() {
+        return Ok(desired);
+    }
+    Err(Failure::faults(&options.datastore, &faults))
+}
+
+struct Agent {
+    node: String,
+    store: Store,
+    desired: Desired,
+    kernel: Kernel,
+    encapsulation: Selected<Box<dyn Encapsulation>>,
+    /// Indices of our interfaces, as of the last pass.
+    interfaces: BTreeSet<u32>,
+    ready: bool,
+    /// When a pass is due that something asked for.
+    due: Option<Instant>,
+    /// Before that it would take more than its share of the processor.
+    not_before: Instant,
+    resync: Instant,
+    faults: Notices,
+    troubles: Notices,
+}
+
+impl Agent {
+    fn new(
+        node: String,
+        store: Store,
+        desired: Desired,
+        kernel: Kernel,
+        encapsulation: Selected<Box<dyn Encapsulation>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            node,
+            store,
+            desired,
+            kernel,
+            encapsulation,
+            interfaces: BTreeSet::new(),
+            ready: false,
+            due: Some(now),
+            not_before: now,
+            resync: now,
+            faults: Notices::default(),
+            troubles: Notices::default(),
+        }
+    }
+
+    fn next_pass(&self) -> Instant {
+        self.due.map_or(self.resync, |due| due.min(self.resync))
+    }
+
+    /// Something may differ: asks for a pass as soon as the pause allows.
+    fn again(&mut self) {
+        let soon = self.not_before.max(Instant::now());
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    fn datastore_changed(&mut self) {
+        let mut faults: BTreeSet<String> = check(self.store.snapshot())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        match Desired::compute(self.store.snapshot(), &self.node) {
+            Ok(desired) if desired != self.desired => {
+                self.desired = desired;
+                self.again();
+            }
+            Ok(_) => {}
+            // Whoever removed the node may not have meant its pods' network.
+            Err(_) => {
+                let node = &self.node;
+                faults.insert(format!(
+                    "nodes/{node}.json: is gone; keeping the network as it is"
+                ));
+            }
+        }
+        self.faults
+            .update(faults, |fault| error!("datastore: {fault}"));
+    }
+
+    fn pass(&mut self) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let thorough = begin >= self.resync;
+        self.due = None;
+        let report = apply::sync(
+            &mut self.kernel,
+            &mut self.encapsulation,
+            &self.desired,
+            thorough,
+        );
+        let end = Instant::now();
+        self.not_before = end + (end - begin).min(PAUSE);
+        if thorough {
+            self.resync = end + RESYNC;
+        }
+        let report = self.digest(report, end - begin)?;
+        if !report.errors.is_empty() {
+            self.due = Some(end + RETRY);
+        }
+        self.interfaces = report.interfaces;
+        Ok(())
+    }
+
+    /// Tells the log what is new and whoever waits that the first sync is applied.
+    fn digest(
+        &mut self,
+        report: Result<Report, KernelError>,
+        took: Duration,
+    ) -> Result<Report, Failure> {
+        let report = report.map_err(Failure::runtime)?;
+        if report.lacks_privilege && !self.ready {
+            return Err(Failure::refused(&report.errors));
+        }
+        if report.changes > 0 {
+            info!(
+                "{} changes written in {:.1?}; {}",
+                report.changes,
+                took,
+                status(&report)
+            );
+        }
+        let errors = report.errors.iter().cloned();
+        let not_ready = report
+            .not_ready
+            .iter()
+            .map(|why| format!("not ready: {why}"));
+        let pods = report
+            .pods_waiting
+            .iter()
+            .map(|pod| format!("waiting for pod interface {pod}"));
+        let conflicts = report.conflicts.iter().map(|route| {
+            format!("an administrator's route is in the place of one of ours, left alone: {route}")
+        });
+        let troubles = errors
+            .chain(not_ready)
+            .chain(pods)
+            .chain(conflicts)
+            .collect();
+        self.troubles.update(troubles, |trouble| warn!("{trouble}"));
+
+        if !self.ready && report.errors.is_empty() && report.not_ready.is_empty() {
+            self.ready = true;
+            let status = status(&report);
+            info!("ready: {status}");
+            notify::send(&[
+                "READY=1",
+                &format!("STATUS={status}"),
+                &format!("X_ENCAP={}", self.encapsulation.name()),
+                &format!("X_ENCAP_WHY={}", self.encapsulation.why),
+            ]);
+        }
+        Ok(report)
+    }
+}
+
+fn status(report: &Report) -> String {
+    let waiting = match report.pods_waiting.len() {
+        0 => String::new(),
+        n => format!(", {n} pods wait for their interface"),
+    };
+    format!("{} routes in place{waiting}", report.routes)
+}

@@ -1,0 +1,163 @@
+//! From the desired state to the kernel: look, compare, write the difference.
+//!
+//! One [`sync`] goes through everything, in an order in which no packet is lost that had a way
+//! before and has one after: the tunnel before the routes into it, new routes before the
+//! removal of old ones, a new address before the removal of the last.
+//!
+//! What cannot be done yet (an interface that is not there) is no error: the kernel's event
+//! about it starts the next sync.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod pods;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use crate::desired::Desired;
+use crate::encap::{Encapsulation, TUNNEL};
+use crate::netlink::events::Event;
+use crate::platform::{Address, KernelError, Link, MAIN_TABLE, Platform, Route};
+use crate::report;
+
+pub(crate) use routes::PROTOCOL;
+
+/// What one [`sync`] found and did.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// How many objects were written or removed.
+    pub changes: usize,
+    /// Routes that are in place, as they should be.
+    pub routes: usize,
+    /// Indices of the pods' interfaces and the tunnel, for [`concerns`].
+    pub interfaces: BTreeSet<u32>,
+    /// What keeps the node's own part from being complete: the agent is not ready.
+    pub not_ready: BTreeSet<String>,
+    /// Local pods whose interface is not there or down.
+    pub pods_waiting: BTreeSet<String>,
+    /// Routes of an administrator in the place of one of ours.
+    pub conflicts: BTreeSet<String>,
+    /// What the kernel refused, each on one line.
+    pub errors: BTreeSet<String>,
+    /// Some of it for lack of privileges, which trying again does not mend.
+    pub lacks_privilege: bool,
+}
+
+impl Report {
+    fn error(&mut self, error: &KernelError) {
+        self.lacks_privilege |= error.is_privilege();
+        self.errors.insert(report::line(error));
+    }
+
+    fn all(&mut self, tried: usize, errors: &[KernelError]) {
+        self.changes += tried - errors.len().min(tried);
+        errors.iter().for_each(|error| self.error(error));
+    }
+}
+
+/// The interfaces of the node, by what the agent uses them for.
+struct Devices {
+    by_name: BTreeMap<String, Link>,
+    underlay: Option<Link>,
+}
+
+impl Devices {
+    fn new(links: &[Link], addresses: &[Address], own: Ipv4Addr) -> Self {
+        let underlay = addresses
+            .iter()
+            .find(|address| address.address.addr() == own)
+            .and_then(|address| links.iter().find(|link| link.index == address.interface))
+            .cloned();
+        let by_name = links
+            .iter()
+            .map(|link| (link.name.clone(), link.clone()))
+            .collect();
+        Self { by_name, underlay }
+    }
+
+    /// An interface that carries packets now.
+    fn up(&self, name: &str) -> Option<&Link> {
+        self.by_name.get(name).filter(|link| link.up)
+    }
+}
+
+/// Brings the kernel to `desired`. `thorough` also looks after what the kernel sends no events
+/// about.
+///
+/// # Errors
+/// Only when the kernel cannot even be read; what it refuses to change is in the report.
+pub(crate) fn sync(
+    platform: &mut dyn Platform,
+    encapsulation: &mut dyn Encapsulation,
+    desired: &Desired,
+    thorough: bool,
+) -> Result<Report, KernelError> {
+    let mut report = Report::default();
+    match platform.set("net/ipv4/ip_forward", "1") {
+        Ok(written) => report.changes += usize::from(written),
+        Err(error) => report.error(&error),
+    }
+    let mut devices = read(platform, desired)?;
+    if tunnel::apply(
+        platform,
+        encapsulation,
+        desired,
+        &devices,
+        thorough,
+        &mut report,
+    )? {
+        devices = read(platform, desired)?;
+    }
+    pods::sysctls(platform, desired, &devices, &mut report);
+    routes::apply(platform, desired, &devices, &mut report)?;
+    pods::neighbours(platform, desired, &devices, &mut report)?;
+    let ours = desired
+        .interfaces
+        .iter()
+        .map(String::as_str)
+        .chain([TUNNEL]);
+    report.interfaces = ours
+        .filter_map(|name| Some(devices.by_name.get(name)?.index))
+        .collect();
+    Ok(report)
+}
+
+fn read(platform: &mut dyn Platform, desired: &Desired) -> Result<Devices, KernelError> {
+    let links = platform.links()?;
+    let addresses = platform.addresses()?;
+    Ok(Devices::new(&links, &addresses, desired.address.addr()))
+}
+
+/// Whether an event may have taken the kernel away from `desired`. `interfaces` are those of
+/// the last [`Report`].
+///
+/// Events about what is none of ours are many (every pod's ARP, every route of a routing daemon)
+/// and cost nothing but this look.
+pub(crate) fn concerns(event: &Event, desired: &Desired, interfaces: &BTreeSet<u32>) -> bool {
+    match event {
+        Event::Link | Event::Address | Event::Lost => true,
+        Event::Route(Route {
+            destination,
+            table,
+            protocol,
+            interface,
+            ..
+        }) => {
+            *protocol == PROTOCOL
+                || *table == MAIN_TABLE
+                    && (desired.routes.contains_key(destination)
+                        || interface.is_some_and(|index| interfaces.contains(&index)))
+        }
+        Event::Neighbour { interface, address } => {
+            interfaces.contains(interface)
+                && desired
+                    .neighbours
+                    .keys()
+                    .any(|(_, wanted)| wanted == address)
+        }
+    }
+}

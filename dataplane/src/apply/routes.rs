@@ -1,0 +1,195 @@
+//! The routes: which are missing, which are to go, and which are none of ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+
+use super::{Devices, Report};
+use crate::desired::{Desired, Target};
+use crate::encap::TUNNEL;
+use crate::platform::{KernelError, Link, MAIN_TABLE, Platform, Route, RouteKind};
+
+/// `proto 80`: what Calico's Felix marks its routes with.
+pub(crate) const PROTOCOL: u8 = 80;
+const KERNEL: u8 = 2;
+const STATIC: u8 = 4;
+const BIRD: u8 = 12;
+
+pub(super) fn apply(
+    platform: &mut dyn Platform,
+    desired: &Desired,
+    devices: &Devices,
+    report: &mut Report,
+) -> Result<(), KernelError> {
+    let wanted = resolve(desired, devices);
+    for destination in &wanted.waiting {
+        if let Some(Target::Pod(interface)) = desired.routes.get(destination) {
+            report.pods_waiting.insert(interface.clone());
+        }
+    }
+    let plan = plan(&wanted, &platform.routes()?, &Owned::new(desired, devices));
+    report.conflicts = plan.conflicts.iter().map(Route::to_string).collect();
+
+    let refused = platform.replace_routes(&plan.replace);
+    report.all(plan.replace.len(), &refused);
+    report.routes = (wanted.routes.len() - plan.conflicts.len()).saturating_sub(refused.len());
+    let refused = platform.remove_routes(&plan.remove);
+    report.all(plan.remove.len(), &refused);
+    Ok(())
+}
+
+/// The desired routes as the kernel is to have them.
+#[derive(Debug, Default)]
+struct Wanted {
+    routes: BTreeMap<Ipv4Net, Route>,
+    /// Destinations whose interface is not there or down.
+    waiting: BTreeSet<Ipv4Net>,
+}
+
+fn resolve(desired: &Desired, devices: &Devices) -> Wanted {
+    let underlay = devices.underlay.as_ref().filter(|link| link.up);
+    let tunnel = underlay.and(devices.up(TUNNEL));
+    let mut wanted = Wanted::default();
+    for (&destination, target) in &desired.routes {
+        let route = match target {
+            Target::Blackhole => Some(Route {
+                kind: RouteKind::Blackhole,
+                ..plain(destination)
+            }),
+            Target::Pod(interface) => devices.up(interface).map(|link| Route {
+                link_scope: true,
+                interface: Some(link.index),
+                ..plain(destination)
+            }),
+            Target::Tunnel(gateway) => tunnel.map(|link| Route {
+                gateway: Some(*gateway),
+                interface: Some(link.index),
+                onlink: true,
+                mtu: Some(link.mtu),
+                ..plain(destination)
+            }),
+            Target::Underlay(gateway) => underlay.map(|link| Route {
+                gateway: Some(*gateway),
+                interface: Some(link.index),
+                onlink: true,
+                ..plain(destination)
+            }),
+        };
+        match route {
+            Some(route) => {
+                wanted.routes.insert(destination, route);
+            }
+            None => {
+                wanted.waiting.insert(destination);
+            }
+        }
+    }
+    wanted
+}
+
+fn plain(destination: Ipv4Net) -> Route {
+    Route {
+        destination,
+        table: MAIN_TABLE,
+        metric: 0,
+        tos: 0,
+        protocol: PROTOCOL,
+        kind: RouteKind::Unicast,
+        link_scope: false,
+        gateway: None,
+        interface: None,
+        onlink: false,
+        mtu: None,
+        extras: false,
+    }
+}
+
+/// Which routes belong to the agent.
+struct Owned {
+    /// The known pods' interfaces. That of a pod the datastore does not know yet is left alone:
+    /// whoever wires it may be ahead of the datastore.
+    pods: BTreeSet<u32>,
+    tunnel: Option<u32>,
+}
+
+impl Owned {
+    fn new(desired: &Desired, devices: &Devices) -> Self {
+        let index = |name: &str| devices.by_name.get(name).map(|link: &Link| link.index);
+        Self {
+            pods: desired
+                .interfaces
+                .iter()
+                .filter_map(|name| index(name))
+                .collect(),
+            tunnel: index(TUNNEL),
+        }
+    }
+
+    /// Ours whoever made it.
+    fn is_ours(&self, route: &Route) -> bool {
+        route.protocol == PROTOCOL
+            || route.table == MAIN_TABLE && (self.is_a_pods(route) || self.is_birds(route))
+    }
+
+    fn is_a_pods(&self, route: &Route) -> bool {
+        route.protocol != KERNEL
+            && route
+                .interface
+                .is_some_and(|index| self.pods.contains(&index))
+    }
+
+    /// Left behind by the routing daemon that used to fill the tunnel.
+    fn is_birds(&self, route: &Route) -> bool {
+        route.protocol == BIRD && self.tunnel.is_some() && route.interface == self.tunnel
+    }
+
+    /// The administrator's, who knows what he is doing even in the place of one of ours.
+    fn is_sacred(&self, route: &Route) -> bool {
+        route.protocol == STATIC && !self.is_a_pods(route)
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    replace: Vec<Route>,
+    remove: Vec<Route>,
+    /// In the place of a wanted route, and not ours to replace.
+    conflicts: Vec<Route>,
+}
+
+/// What to change so that `actual` holds everything wanted and nothing stale of ours.
+fn plan(wanted: &Wanted, actual: &[Route], owned: &Owned) -> Plan {
+    let mut plan = Plan::default();
+    let mut present: BTreeMap<Ipv4Net, Vec<&Route>> = BTreeMap::new();
+    for route in actual
+        .iter()
+        .filter(|r| r.table == MAIN_TABLE && r.metric == 0 && r.tos == 0)
+    {
+        present.entry(route.destination).or_default().push(route);
+    }
+    for (destination, route) in &wanted.routes {
+        let here = present.get(destination).map_or(&[][..], Vec::as_slice);
+        if here.contains(&route) {
+            continue;
+        }
+        match here.iter().find(|route| owned.is_sacred(route)) {
+            Some(conflict) => plan.conflicts.push((*conflict).clone()),
+            None => plan.replace.push(route.clone()),
+        }
+    }
+    let replaced: BTreeSet<Ipv4Net> = plan.replace.iter().map(|route| route.destination).collect();
+    for route in actual.iter().filter(|route| owned.is_ours(route)) {
+        let right = wanted.routes.get(&route.destination) == Some(route);
+        let in_place = route.table == MAIN_TABLE && route.metric == 0 && route.tos == 0;
+        let overwritten = in_place && replaced.contains(&route.destination);
+        // It may still be right once the interface is back; then packets were not lost.
+        let waits = in_place && wanted.waiting.contains(&route.destination);
+        if !right && !overwritten && !waits {
+            plan.remove.push(route.clone());
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests;

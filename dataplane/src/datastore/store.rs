@@ -1,0 +1,347 @@
+//! The files of the datastore as values.
+//!
+//! A file that cannot be used keeps the content it last had when it could; that it is broken is
+//! remembered, so that it is logged once and that its recovery is noticed.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::{File, Folder, Snapshot};
+
+/// No record is remotely this long; whatever is, is not ours to read into memory.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// A datastore that an agent cannot start from.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory is not there, or not readable.
+    #[error("datastore {}: {source}\nhint: --datastore names the directory that holds pools/, nodes/ and endpoints/", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Files that cannot be used, as (path below the datastore, why).
+    #[error("datastore {}: {}\nhint: mend or remove the file; an agent that is running keeps a file's last good content, but one that starts has none", path.display(), list(files))]
+    Files {
+        /// The directory.
+        path: PathBuf,
+        /// Path below it, and what is wrong.
+        files: Vec<(String, String)>,
+    },
+}
+
+fn list(files: &[(String, String)]) -> String {
+    let lines: Vec<_> = files
+        .iter()
+        .map(|(file, why)| format!("{file}: {why}"))
+        .collect();
+    lines.join("\n  ")
+}
+
+/// The datastore in memory.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    snapshot: Snapshot,
+    broken: BTreeMap<File, String>,
+    /// Kept between files, so that a thousand of them cost one allocation.
+    buffer: Vec<u8>,
+}
+
+impl Store {
+    /// A store over the directory `root`, with nothing read yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Directory`] when `root` is not a readable directory.
+    pub fn new(root: &Path) -> Result<Self, StoreError> {
+        fs::read_dir(root).map_err(|source| StoreError::Directory {
+            path: root.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            root: root.to_owned(),
+            snapshot: Snapshot::default(),
+            broken: BTreeMap::new(),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Reads everything, for the first time, and takes no excuses.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`] with every file that cannot be used: an agent that starts has no
+    /// last good content to fall back to, and to start without a node would tear its routes out.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let mut store = Self::new(root)?;
+        store.reload_all();
+        if store.broken.is_empty() {
+            return Ok(store);
+        }
+        let files = store
+            .broken
+            .iter()
+            .map(|(f, why)| (f.to_string(), why.clone()))
+            .collect();
+        Err(StoreError::Files {
+            path: store.root,
+            files,
+        })
+    }
+
+    /// The last good content of every file.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Reads every file again. Returns whether the snapshot changed.
+    pub(crate) fn reload_all(&mut self) -> bool {
+        let present: BTreeSet<Folder> = folders(&self.root).into_iter().collect();
+        let known: BTreeSet<Folder> = self.known().map(|file| file.folder()).collect();
+        let mut changed = false;
+        for folder in present.union(&known) {
+            changed |= self.reload_folder(folder);
+        }
+        changed
+    }
+
+    /// Reads the files of one folder again, forgetting those that are gone. Returns whether the
+    /// snapshot changed.
+    pub(crate) fn reload_folder(&mut self, folder: &Folder) -> bool {
+        let mut files: BTreeSet<File> = match names(&self.root.join(folder.path())) {
+            Ok(names) => names.iter().filter_map(|name| folder.file(name)).collect(),
+            Err(error) if gone(&error) => BTreeSet::new(),
+            Err(error) => {
+                // Not the same as empty: nothing is forgotten because of it.
+                tracing::error!("datastore: {}: {error}", folder.path().display());
+                return false;
+            }
+        };
+        files.extend(self.known().filter(|file| file.folder() == *folder));
+        let mut changed = false;
+        for file in files {
+            changed |= self.reload(&file);
+        }
+        changed
+    }
+
+    /// Reads one file again. Returns whether the snapshot changed.
+    pub(crate) fn reload(&mut self, file: &File) -> bool {
+        match self.read_into_snapshot(file) {
+            Ok(changed) => {
+                if self.broken.remove(file).is_some() {
+                    tracing::info!("datastore: {file}: is good again");
+                }
+                changed
+            }
+            Err(why) => {
+                if self.broken.get(file) != Some(&why) {
+                    tracing::error!("datastore: {file}: {why}; {}", self.fallback(file));
+                    self.broken.insert(file.clone(), why);
+                }
+                false
+            }
+        }
+    }
+
+    fn fallback(&self, file: &File) -> &'static str {
+        if self.known().any(|known| known == *file) {
+            "keeping its last good content until it is mended"
+        } else {
+            "ignoring it until it is mended"
+        }
+    }
+
+    fn known(&self) -> impl Iterator<Item = File> {
+        let snapshot = &self.snapshot;
+        let pools = snapshot.pools.keys().cloned().map(File::Pool);
+        let nodes = snapshot.nodes.keys().cloned().map(File::Node);
+        let endpoints = snapshot
+            .endpoints
+            .keys()
+            .map(|(node, id)| File::Endpoint(node.clone(), id.clone()));
+        pools
+            .chain(nodes)
+            .chain(endpoints)
+            .chain(self.broken.keys().cloned())
+    }
+
+    fn read_into_snapshot(&mut self, file: &File) -> Result<bool, String> {
+        let bytes = match read(&self.root.join(file.path()), &mut self.buffer) {
+            Ok(()) => Some(self.buffer.as_slice()),
+            Err(error) if gone(&error) => None,
+            Err(error) => return Err(error.to_string()),
+        };
+        let snapshot = &mut self.snapshot;
+        match file {
+            File::Pool(name) => put(&mut snapshot.pools, name.clone(), bytes),
+            File::Node(name) => put(&mut snapshot.nodes, name.clone(), bytes),
+            File::Endpoint(node, id) => {
+                put(&mut snapshot.endpoints, (node.clone(), id.clone()), bytes)
+            }
+        }
+    }
+}
+
+/// The folders of the datastore at `root`, as far as `endpoints/` says; that of pools and that of
+/// nodes are among them even where they do not exist.
+pub(super) fn folders(root: &Path) -> Vec<Folder> {
+    let nodes = names(&root.join("endpoints")).unwrap_or_default();
+    [Folder::Pools, Folder::Nodes]
+        .into_iter()
+        .chain(
+            nodes
+                .into_iter()
+                .filter(|n| !n.starts_with('.'))
+                .map(Folder::EndpointsOf),
+        )
+        .collect()
+}
+
+/// Parses `bytes` into the map, or removes the entry when there are none. Returns whether the
+/// map changed.
+fn put<K: Ord, T: DeserializeOwned + PartialEq>(
+    map: &mut BTreeMap<K, T>,
+    key: K,
+    bytes: Option<&[u8]>,
+) -> Result<bool, String> {
+    let Some(bytes) = bytes else {
+        return Ok(map.remove(&key).is_some());
+    };
+    if bytes.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    let value: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    Ok(match map.entry(key) {
+        Entry::Occupied(mut entry) => entry.insert(value) != *entry.get(),
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            true
+        }
+    })
+}
+
+fn read(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    fs::File::open(path)?
+        .take(LONGEST_FILE + 1)
+        .read_to_end(buffer)?;
+    if buffer.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::other(format!(
+            "is longer than {LONGEST_FILE} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// Names that are not UTF-8 are no names of the datastore.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// There is no such file or folder, as opposed to one that cannot be read.
+pub(super) fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = r#"{"address":"10.12.22.2/16","blocks":["192.168.1.0/24"]}"#;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    fn node(name: &str) -> File {
+        File::Node(name.to_owned())
+    }
+
+    #[test]
+    fn temporary_and_foreign_names_are_ignored_and_missing_folders_are_empty() {
+        let directory = directory(&[
+            ("nodes/a.json", NODE),
+            ("nodes/.b.json", "{"),
+            ("nodes/c.json.tmp", "{"),
+            ("endpoints/.hidden/d.json", "{"),
+        ]);
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.snapshot().nodes.keys().collect::<Vec<_>>(), ["a"]);
+        assert!(store.snapshot().pools.is_empty() && store.snapshot().endpoints.is_empty());
+    }
+
+    #[test]
+    fn an_agent_that_starts_is_told_of_every_bad_file() {
+        let directory = directory(&[
+            ("nodes/a.json", NODE),
+            ("nodes/b.json", ""),
+            ("pools/p.json", "["),
+        ]);
+        let error = Store::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("nodes/b.json: is empty"), "{error}");
+        assert!(error.contains("pools/p.json: EOF while parsing"), "{error}");
+        assert!(
+            error.lines().last().unwrap().starts_with("hint: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_breaks_keeps_its_last_good_content_until_it_is_mended_or_removed() {
+        let directory = directory(&[("nodes/a.json", NODE)]);
+        let path = directory.path().join("nodes/a.json");
+        let mut store = Store::open(directory.path()).unwrap();
+        let good = store.snapshot().clone();
+
+        fs::write(&path, &NODE[..20]).unwrap();
+        assert!(!store.reload(&node("a")));
+        assert_eq!(*store.snapshot(), good);
+
+        fs::write(&path, NODE.replace("22.2", "22.9")).unwrap();
+        assert!(store.reload(&node("a")));
+        assert_eq!(
+            store.snapshot().nodes["a"].address.to_string(),
+            "10.12.22.9/16"
+        );
+
+        fs::remove_file(&path).unwrap();
+        assert!(store.reload(&node("a")));
+        assert!(store.snapshot().nodes.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_vanishes_takes_its_files_with_it() {
+        let endpoint =
+            r#"{"pod":"p","namespace":"n","interface":"cali1","addresses":["192.168.1.2"]}"#;
+        let directory = directory(&[
+            ("endpoints/n1/a.json", endpoint),
+            ("endpoints/n2/b.json", endpoint),
+        ]);
+        let mut store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.snapshot().endpoints.len(), 2);
+        fs::remove_dir_all(directory.path().join("endpoints/n1")).unwrap();
+        assert!(store.reload_all());
+        assert_eq!(store.snapshot().endpoints.len(), 1);
+        assert!(!store.reload_all(), "nothing changed since");
+    }
+}

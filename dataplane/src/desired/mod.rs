@@ -1,0 +1,158 @@
+//! What a node's kernel has to hold: a pure function of the datastore.
+//!
+//! It speaks of the node's underlay interface, tunnel and pods without knowing their interface
+//! indices or which backend makes the tunnel; [`apply`](crate::apply) fills that in from what
+//! the kernel reports.
+
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::datastore::{Mode, Snapshot};
+use crate::mac::Mac;
+
+/// The state to bring the kernel of one node to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The node's own underlay address; the interface that carries it is the underlay.
+    pub address: Ipv4Net,
+    /// `None`: no pool encapsulates.
+    pub tunnel: Option<Tunnel>,
+    /// Underlay addresses of all other nodes: the outer sources to accept IPIP from.
+    pub peers: BTreeSet<Ipv4Addr>,
+    /// Routes of the main table by destination.
+    pub routes: BTreeMap<Ipv4Net, Target>,
+    /// The host's ends of the local pods' veth pairs.
+    pub interfaces: BTreeSet<String>,
+    /// Permanent neighbours on those interfaces.
+    pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+}
+
+/// The tunnel device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Its only address, as a /32.
+    pub address: Option<Ipv4Addr>,
+    /// Its MTU.
+    pub mtu: TunnelMtu,
+}
+
+/// The tunnel's MTU, as far as the datastore determines it.
+///
+/// One device serves all pools, so the smallest that any of them asks for holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelMtu {
+    /// The smallest one that a pool states.
+    explicit: Option<u32>,
+    /// Some pool states none and takes what the underlay allows.
+    inherited: bool,
+}
+
+/// Length of the outer IPv4 header, which has no options.
+const OUTER_HEADER: u32 = 20;
+
+impl TunnelMtu {
+    /// The MTU in bytes on an underlay whose own is `underlay`.
+    #[must_use]
+    pub fn on(self, underlay: u32) -> u32 {
+        let inherited = underlay.saturating_sub(OUTER_HEADER);
+        match self.explicit {
+            Some(explicit) if self.inherited => explicit.min(inherited),
+            Some(explicit) => explicit,
+            None => inherited,
+        }
+    }
+}
+
+/// Where packets to a destination go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nowhere: an address of an own block that no pod has.
+    Blackhole,
+    /// To the local pod behind this interface.
+    Pod(String),
+    /// To the node with this underlay address, through the tunnel.
+    Tunnel(Ipv4Addr),
+    /// To the node with this underlay address, as they are.
+    Underlay(Ipv4Addr),
+}
+
+/// The datastore does not know the node.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "node {name}: is not in the datastore\nhint: it needs a file nodes/{name}.json; known nodes are: {}",
+    list(known)
+)]
+pub struct UnknownNode {
+    name: String,
+    known: Vec<String>,
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+impl Desired {
+    /// What the kernel of node `name` has to hold for `snapshot`.
+    ///
+    /// Where files contradict each other the same one wins on every node and in every order of
+    /// events: what is local before what is remote, then the lower name.
+    ///
+    /// # Errors
+    /// [`UnknownNode`] when the datastore has no node of that name.
+    pub fn compute(snapshot: &Snapshot, name: &str) -> Result<Self, UnknownNode> {
+        let Some(node) = snapshot.nodes.get(name) else {
+            let known = snapshot.nodes.keys().cloned().collect();
+            return Err(UnknownNode {
+                name: name.to_owned(),
+                known,
+            });
+        };
+        let others = || snapshot.nodes.iter().filter(|(other, _)| *other != name);
+        let local = routes::local_addresses(snapshot, name);
+        Ok(Self {
+            address: node.address,
+            tunnel: tunnel_mtu(snapshot).map(|mtu| Tunnel {
+                address: node.tunnel_address,
+                mtu,
+            }),
+            peers: others()
+                .map(|(_, other)| other.address.addr())
+                .filter(|address| *address != node.address.addr())
+                .collect(),
+            routes: routes::compute(snapshot, name, node, &local),
+            interfaces: routes::local_endpoints(snapshot, name)
+                .map(|endpoint| endpoint.interface.clone())
+                .collect(),
+            neighbours: local
+                .iter()
+                .filter_map(|(&address, endpoint)| {
+                    Some(((endpoint.interface.clone(), address), endpoint.mac?))
+                })
+                .collect(),
+        })
+    }
+}
+
+/// `None` when no pool encapsulates.
+fn tunnel_mtu(snapshot: &Snapshot) -> Option<TunnelMtu> {
+    let mtus: Vec<Option<u32>> = snapshot
+        .pools
+        .values()
+        .filter(|pool| pool.encapsulation != Mode::Never)
+        .map(|pool| pool.tunnel_mtu)
+        .collect();
+    (!mtus.is_empty()).then(|| TunnelMtu {
+        explicit: mtus.iter().copied().flatten().min(),
+        inherited: mtus.contains(&None),
+    })
+}

@@ -1,0 +1,223 @@
+//! The kernel's own ipip device.
+//!
+//! The module makes a fallback `tunl0` in every network namespace when it is loaded, so one
+//! that is there already is as good as one of our own, and it cannot be removed.
+
+use std::fs;
+use std::path::Path;
+
+use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape};
+use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
+
+const KIND: &str = "ipip";
+
+/// Where the device waits while another backend has its name.
+const PARKED: &str = "tunl0-ipip";
+
+/// See the module.
+pub(crate) struct Ipip;
+
+impl Encapsulation for Ipip {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn look(&mut self, platform: &mut dyn Platform) -> Result<String, String> {
+        let links = platform.links().map_err(|error| error.to_string())?;
+        if named(&links, TUNNEL).is_some_and(|link| link.kind == KIND) {
+            return Ok(format!("there is an ipip device {TUNNEL}"));
+        }
+        // Asking the kernel outright would load the module, which makes interfaces.
+        if Path::new("/sys/module/ipip").exists() {
+            return Ok("module ipip is loaded".to_owned());
+        }
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let modules = Path::new("/lib/modules").join(release.trim());
+        for list in ["modules.dep", "modules.builtin"] {
+            if fs::read_to_string(modules.join(list)).is_ok_and(|list| list.contains("/ipip.ko")) {
+                return Ok("module ipip is installed".to_owned());
+            }
+        }
+        Err("module ipip is neither loaded nor installed".to_owned())
+    }
+
+    fn prepare(&mut self, platform: &mut dyn Platform) -> Result<String, String> {
+        match Links::supports(platform, KIND) {
+            Ok(()) => Ok("this kernel has the ipip device".to_owned()),
+            Err(error) if error.is_privilege() => {
+                Err(format!("links cannot be made ({})", error.source))
+            }
+            Err(error) => Err(format!("this kernel has no ipip device ({})", error.source)),
+        }
+    }
+
+    fn ensure(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<bool, EncapError> {
+        match named(links, TUNNEL) {
+            Some(link) if link.kind == KIND => {
+                return Ok(shape(link, spec.mtu, link.arp, platform)?);
+            }
+            Some(link) => return Err(EncapError::occupied(link)),
+            None => {}
+        }
+        match named(links, PARKED) {
+            Some(parked) => rename(parked, TUNNEL, platform)?,
+            None => {
+                if let Err(error) = platform.create(&NewLink::Ipip {
+                    name: TUNNEL.to_owned(),
+                }) {
+                    // To create the first one loads the module, whose fallback is then first.
+                    if error.source.raw_os_error() != Some(nix::libc::EEXIST) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        let links = platform.links()?;
+        if let Some(link) = named(&links, TUNNEL) {
+            shape(link, spec.mtu, link.arp, platform)?;
+        }
+        Ok(true)
+    }
+
+    fn idle(&mut self) -> Result<(), EncapError> {
+        // Without an address and without routes the device carries nothing.
+        Ok(())
+    }
+
+    fn withdraw(
+        &mut self,
+        _underlay: &Link,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<bool, EncapError> {
+        let Some(link) = named(links, TUNNEL).filter(|link| link.kind == KIND) else {
+            return Ok(false);
+        };
+        for address in platform
+            .addresses()?
+            .iter()
+            .filter(|a| a.interface == link.index)
+        {
+            platform.remove_address(address)?;
+        }
+        rename(link, PARKED, platform)?;
+        Ok(true)
+    }
+}
+
+/// Only an interface that is down can be renamed.
+fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<(), EncapError> {
+    platform.change(
+        link.index,
+        &LinkChange {
+            up: Some(false),
+            ..LinkChange::default()
+        },
+    )?;
+    let name = Some(name.to_owned());
+    platform.change(
+        link.index,
+        &LinkChange {
+            name,
+            ..LinkChange::default()
+        },
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::fake::FakeKernel;
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+
+    static NO_PEERS: BTreeSet<Ipv4Addr> = BTreeSet::new();
+
+    fn spec(underlay: &Link, mtu: u32) -> TunnelSpec<'_> {
+        let node_address = Ipv4Addr::new(10, 12, 22, 2);
+        TunnelSpec {
+            mtu,
+            underlay,
+            node_address,
+            peers: &NO_PEERS,
+            thorough: false,
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_made_once_and_shaped() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        let links = kernel.links.clone();
+        assert!(
+            Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
+                .unwrap()
+        );
+        let tunnel = kernel.link(TUNNEL).clone();
+        assert_eq!(
+            (tunnel.kind.as_str(), tunnel.mtu, tunnel.up),
+            ("ipip", 1440, true)
+        );
+
+        let links = kernel.links.clone();
+        assert!(
+            !Ipip
+                .ensure(&spec(&underlay, 1440), &links, &mut kernel)
+                .unwrap(),
+            "nothing to do"
+        );
+        assert!(
+            Ipip.ensure(&spec(&underlay, 1400), &links, &mut kernel)
+                .unwrap()
+        );
+        assert_eq!(kernel.link(TUNNEL).mtu, 1400);
+        assert_eq!(kernel.link(TUNNEL).index, tunnel.index, "the same device");
+    }
+
+    #[test]
+    fn the_device_gives_up_its_name_and_gets_it_back() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        let links = kernel.links.clone();
+        Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
+            .unwrap();
+        let index = kernel.link(TUNNEL).index;
+
+        let links = kernel.links.clone();
+        assert!(Ipip.withdraw(&underlay, &links, &mut kernel).unwrap());
+        assert_eq!(
+            (kernel.link(PARKED).index, kernel.link(PARKED).up),
+            (index, false)
+        );
+        let links = kernel.links.clone();
+        Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
+            .unwrap();
+        assert_eq!(
+            (kernel.link(TUNNEL).index, kernel.link(TUNNEL).up),
+            (index, true)
+        );
+    }
+
+    #[test]
+    fn an_interface_of_somebody_else_is_named_and_left_alone() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        kernel.add_link(TUNNEL, "tun");
+        let links = kernel.links.clone();
+        let error = Ipip
+            .ensure(&spec(&underlay, 1440), &links, &mut kernel)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("interface tunl0 exists and is not ours (it is of type tun)")
+        );
+        assert_eq!(kernel.links, links);
+    }
+}

@@ -1,0 +1,139 @@
+//! What others change in the kernel, as it happens.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{neighbour, route, socket};
+use crate::platform::{KernelError, Route};
+
+/// Something in the kernel is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// An interface came, went or changed.
+    Link,
+    /// An address came or went.
+    Address,
+    /// A route came, went or changed.
+    Route(Route),
+    /// A neighbour came, went or changed.
+    Neighbour { interface: u32, address: Ipv4Addr },
+    /// The kernel had more to tell than fitted into the socket's buffer.
+    Lost,
+}
+
+/// A thousand routes at once are about a megabyte of events. The kernel takes memory for what
+/// is waiting only.
+const BUFFER: usize = 4 << 20;
+
+/// Subscription to the events of the process's network namespace.
+pub(crate) struct Events {
+    socket: AsyncFd<Socket>,
+    ours: u32,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Subscribes to everything but what requests from the netlink port `ours` cause.
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses the socket.
+    pub(crate) fn new(ours: u32) -> Result<Self, KernelError> {
+        Self::subscribe(ours).map_err(|error| super::failed("open", "a netlink socket", error))
+    }
+
+    fn subscribe(ours: u32) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Neigh,
+        ];
+        let bits = groups
+            .iter()
+            .fold(0, |bits, group| bits | 1 << (*group as u32 - 1));
+        socket.bind(&SocketAddr::new(0, bits))?;
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER) {
+            // Not root outside: bursts then end in `Lost`, which costs a full comparison.
+            tracing::debug!("netlink: the receive buffer stays small: {error}");
+        }
+        Ok(Self {
+            socket,
+            ours,
+            buffer: Vec::with_capacity(32 * 1024),
+        })
+    }
+
+    /// Waits for events and takes all there are. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the socket fails for good.
+    pub(crate) async fn next(&mut self) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        while events.is_empty() {
+            let mut guard = self.socket.readable().await?;
+            loop {
+                self.buffer.clear();
+                match guard.get_inner().recv(&mut self.buffer, 0) {
+                    Ok(_) => {
+                        let others = socket::messages(&self.buffer)
+                            .filter(|message| socket::port_of(message) != Some(self.ours));
+                        events.extend(others.filter_map(parse));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        guard.clear_ready();
+                        break;
+                    }
+                    Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+                        events.push(Event::Lost);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Event> {
+    let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
+        Ok(message) => message,
+        Err(error) => {
+            tracing::debug!("netlink: an event that cannot be read: {error}");
+            return Some(Event::Lost);
+        }
+    };
+    let NetlinkPayload::InnerMessage(message) = message.payload else {
+        return None;
+    };
+    match message {
+        RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Some(Event::Link),
+        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
+            Some(Event::Address)
+        }
+        RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
+            route::parse(&message).map(Event::Route)
+        }
+        RouteNetlinkMessage::NewNeighbour(message) | RouteNetlinkMessage::DelNeighbour(message) => {
+            let address = neighbour::address(&message)?;
+            Some(Event::Neighbour {
+                interface: message.header.ifindex,
+                address,
+            })
+        }
+        _ => None,
+    }
+}

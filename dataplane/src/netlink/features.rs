@@ -1,0 +1,35 @@
+//! What the kernel offers beyond routes and links.
+
+use std::io;
+
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+/// Asks nftables for the generation of its ruleset, which is there even when no rule is.
+///
+/// # Errors
+/// The kernel's reason why there is no nftables for us.
+pub(crate) fn nftables() -> io::Result<()> {
+    // nlmsghdr: length 20, NFT_MSG_GETGEN of subsystem nftables, NLM_F_REQUEST, sequence 1;
+    // nfgenmsg: family unspec, version 0, resource 0.
+    const SUBSYSTEM: u16 = 10;
+    const GET_GENERATION: u16 = 16;
+    let mut request = [0u8; 20];
+    request[0..4].copy_from_slice(&20u32.to_ne_bytes());
+    request[4..6].copy_from_slice(&(SUBSYSTEM << 8 | GET_GENERATION).to_ne_bytes());
+    request[6..8].copy_from_slice(&1u16.to_ne_bytes());
+    request[8..12].copy_from_slice(&1u32.to_ne_bytes());
+
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    // An error message has type 2 and its code behind the header.
+    match (answer.get(4..6), answer.get(16..20)) {
+        (Some(kind), Some(code)) if kind == 2u16.to_ne_bytes() => {
+            let code = i32::from_ne_bytes([code[0], code[1], code[2], code[3]]);
+            Err(io::Error::from_raw_os_error(code.abs()))
+        }
+        _ => Ok(()),
+    }
+}

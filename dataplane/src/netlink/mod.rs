@@ -1,0 +1,67 @@
+//! The one module of this crate that speaks netlink.
+//!
+//! Messages come from and go to rtnetlink's types; they travel over a socket of our own that
+//! waits for the kernel's answer. The kernel works on a request before `send` returns, so there
+//! is nothing to gain from waiting elsewhere, the traits of [`platform`](crate::platform) stay
+//! plain functions, and many requests fit into one `send`.
+
+mod address;
+pub(crate) mod events;
+pub(crate) mod features;
+mod link;
+mod neighbour;
+mod route;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use crate::platform::{KernelError, Sysctls};
+use crate::sysctl::ProcSys;
+use socket::Socket;
+
+/// The kernel of the network namespace that the process is in.
+pub(crate) struct Kernel {
+    socket: Socket,
+    sysctls: ProcSys,
+}
+
+impl Kernel {
+    /// # Errors
+    /// When there is no netlink, or no file descriptor left.
+    pub(crate) fn new() -> Result<Self, KernelError> {
+        Ok(Self {
+            socket: Socket::new()?,
+            sysctls: ProcSys,
+        })
+    }
+
+    /// The kernel's name for the one who sends our requests; what they cause carries it.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+}
+
+impl Sysctls for Kernel {
+    fn set(&mut self, path: &str, value: &str) -> Result<bool, KernelError> {
+        self.sysctls.set(path, value)
+    }
+}
+
+fn failed(operation: &'static str, object: impl Into<String>, source: io::Error) -> KernelError {
+    KernelError {
+        operation,
+        object: object.into(),
+        message: String::new(),
+        source,
+    }
+}
+
+/// The name of an interface for a message; its index when it is gone.
+fn name_of(index: u32) -> String {
+    nix::net::if_::if_indextoname(index)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| format!("#{index}"))
+}
