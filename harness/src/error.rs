@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::agent::AgentError;
+use crate::capture::{CaptureError, PcapngError};
 use crate::datastore::DatastoreError;
 use crate::namespace::NamespaceError;
 use crate::namespace::sandbox::SandboxError;
@@ -36,6 +37,12 @@ pub enum Error {
     /// A program could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A capture could not be made, or what was awaited in it did not come.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// A capture file could not be written.
+    #[error(transparent)]
+    Pcapng(#[from] PcapngError),
     /// The patience factor in the environment is no number.
     #[error(transparent)]
     Patience(#[from] PatienceError),

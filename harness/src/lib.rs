@@ -1,7 +1,6 @@
 //! Podlab boots multi-node pod networks out of Linux namespaces.
 
 pub mod agent;
-pub mod packet;
 pub mod capture;
 pub mod cluster;
 pub mod datastore;
@@ -10,6 +9,7 @@ pub mod eventually;
 pub mod machine;
 mod namespace;
 pub mod netlink;
+pub mod packet;
 pub mod patience;
 pub mod probe;
 pub mod process;

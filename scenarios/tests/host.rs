@@ -50,7 +50,11 @@ async fn two_processes_do_not_notice_each_other() -> Result<()> {
     let one = Tour::start(&host, &["--pause"])?;
     let two = Tour::start(&host, &["--pause"])?;
     let (seen_one, seen_two) = (one.footprint()?, two.footprint()?);
-    assert!(seen_one.own_namespaces(&host).is_disjoint(&seen_two.own_namespaces(&host)));
+    assert!(
+        seen_one
+            .own_namespaces(&host)
+            .is_disjoint(&seen_two.own_namespaces(&host))
+    );
     assert!(one.finish()?.success());
     assert!(two.finish()?.success());
     host.assert_clean(&seen_one).await?;
@@ -64,7 +68,17 @@ async fn without_privileges_the_error_says_what_to_do() -> Result<()> {
     let output = Tour::as_nobody(&host)?;
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr)?;
-    assert!(error.contains("user id 65534 may not make namespaces"), "{error}");
-    assert!(error.trim_end().lines().last().is_some_and(|l| l.starts_with("hint: ")), "{error}");
+    assert!(
+        error.contains("user id 65534 may not make namespaces"),
+        "{error}"
+    );
+    assert!(
+        error
+            .trim_end()
+            .lines()
+            .last()
+            .is_some_and(|l| l.starts_with("hint: ")),
+        "{error}"
+    );
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod kernel;
 mod probes;
 mod sysctl;
+mod taps;
 
 use std::sync::Arc;
 use std::time::Duration;

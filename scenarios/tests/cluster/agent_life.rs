@@ -13,14 +13,21 @@ use rstest::rstest;
 const SOON: Duration = Duration::from_secs(5);
 
 async fn ttl(cluster: &Cluster) -> Result<u8> {
-    Ok(cluster.pod(TEST_TOOLS)?.ping(&cluster.pod(DEMO_W2)?).await?.ttl)
+    Ok(cluster
+        .pod(TEST_TOOLS)?
+        .ping(&cluster.pod(DEMO_W2)?)
+        .await?
+        .ttl)
 }
 
 async fn log_says(node: &Node, words: &[&str]) -> Result<()> {
     let what = format!("the agent on {} logs {words:?}", node.name());
     eventually(what, SOON, || async {
         let log = node.agent_log().map_err(|error| error.to_string())?;
-        match log.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+        match log
+            .lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+        {
             true => Ok(()),
             false => Err(log),
         }
@@ -50,7 +57,10 @@ async fn a_bad_file_keeps_the_last_good_state(#[case] bad: &str) -> Result<()> {
     assert_eq!(ttl(&cluster).await?, 62);
 
     let mended = String::from_utf8(good)?.replace("192.168.2.0/24", "192.168.3.0/24");
-    cluster.datastore().write(FILE, mended.replace("192.168.2.0", "192.168.3.0").as_bytes())?;
+    cluster.datastore().write(
+        FILE,
+        mended.replace("192.168.2.0", "192.168.3.0").as_bytes(),
+    )?;
     eventually("the routes follow the mended file", SOON, || async {
         let routes = node.routes().await.map_err(|error| error.to_string())?;
         let has = |network: &str| routes.iter().any(|r| r.destination.to_string() == network);
@@ -100,8 +110,16 @@ async fn an_agent_that_died_is_reported_at_shutdown() -> Result<()> {
     let kill = Program::new("sh").args(["-c", &format!("kill -KILL {agent}")]);
     node.exec(kill).await?.success()?;
     let error = cluster.shutdown().await.unwrap_err();
-    assert!(matches!(error, Error::Agent(AgentError::Ended { .. })), "{error}");
-    assert!(error.to_string().contains("node k8s-worker-2 ended (signal: 9"), "{error}");
+    assert!(
+        matches!(error, Error::Agent(AgentError::Ended { .. })),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("node k8s-worker-2 ended (signal: 9"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -114,7 +132,11 @@ async fn a_deleted_route_comes_back() -> Result<()> {
     node.exec("ip route del 192.168.2.0/24").await?.success()?;
     eventually("the route is back", SOON, || async {
         let routes = node.routes().await.map_err(|error| error.to_string())?;
-        if routes == before { Ok(()) } else { Err(format!("{routes:?}")) }
+        if routes == before {
+            Ok(())
+        } else {
+            Err(format!("{routes:?}"))
+        }
     })
     .await?;
     assert_eq!(ttl(&cluster).await?, 62);

@@ -15,8 +15,15 @@ async fn an_unknown_name_is_answered_with_the_known_ones() -> Result<()> {
         "there is no node \"k8s-worker-9\"\nhint: known: k8s-master, k8s-worker-1, k8s-worker-2"
     );
     let pod = cluster.pod("web").unwrap_err().to_string();
-    assert!(pod.starts_with("there is no pod \"web\"\nhint: known: echo-server, "), "{pod}");
-    let container = cluster.pod(seed::DEMO)?.container("sidecar").unwrap_err().to_string();
+    assert!(
+        pod.starts_with("there is no pod \"web\"\nhint: known: echo-server, "),
+        "{pod}"
+    );
+    let container = cluster
+        .pod(seed::DEMO)?
+        .container("sidecar")
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         container,
         "there is no container \"sidecar\"\nhint: known: hello-world-server, curl-client"
@@ -32,8 +39,14 @@ async fn a_faulty_specification_is_refused_before_anything_is_made() {
         .node("n2", |n| n.address("10.0.0.2/24"))
         .pod("web", |p| p.on("n3").address("172.16.0.1"));
     let error = spec.boot().await.unwrap_err();
-    let Error::Spec(error) = error else { panic!("{error}") };
-    let subjects: Vec<&str> = error.faults.iter().map(|fault| fault.subject.as_str()).collect();
+    let Error::Spec(error) = error else {
+        panic!("{error}")
+    };
+    let subjects: Vec<&str> = error
+        .faults
+        .iter()
+        .map(|fault| fault.subject.as_str())
+        .collect();
     assert_eq!(subjects, ["node \"n2\"", "pod \"web\"", "pod \"web\""]);
 }
 
@@ -41,7 +54,11 @@ async fn a_faulty_specification_is_refused_before_anything_is_made() {
 #[tokio::test]
 async fn a_missing_tool_is_named_with_the_way_to_get_it() -> Result<()> {
     let cluster = seed::boot().await?;
-    let error = cluster.node(WORKER_1)?.exec("no-such-tool --version").await.unwrap_err();
+    let error = cluster
+        .node(WORKER_1)?
+        .exec("no-such-tool --version")
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "program `no-such-tool` was not found\nhint: install it, or give its path"
@@ -55,7 +72,10 @@ async fn a_failing_tool_keeps_its_standard_error() -> Result<()> {
     let cluster = seed::boot().await?;
     let output = cluster.node(WORKER_1)?.exec("ls /no-such-file").await?;
     let error = output.success().unwrap_err().to_string();
-    assert!(error.starts_with("`ls /no-such-file` on k8s-worker-1 failed: exit status: 2"), "{error}");
+    assert!(
+        error.starts_with("`ls /no-such-file` on k8s-worker-1 failed: exit status: 2"),
+        "{error}"
+    );
     assert!(error.contains("No such file or directory"), "{error}");
     Ok(())
 }
@@ -65,7 +85,10 @@ async fn a_failing_tool_keeps_its_standard_error() -> Result<()> {
 async fn an_agent_that_refuses_its_flags_says_why_in_the_boots_error() {
     let agent = PodlabAgent::with_encapsulation("pigeon");
     let error = seed::spec().boot_with(agent).await.unwrap_err();
-    assert!(matches!(error, Error::Agent(AgentError::Ended { .. })), "{error}");
+    assert!(
+        matches!(error, Error::Agent(AgentError::Ended { .. })),
+        "{error}"
+    );
     let text = error.to_string();
     assert!(text.contains("the agent on node k8s-"), "{text}");
     assert!(text.contains("pigeon") && text.contains("ebpf"), "{text}");
@@ -75,7 +98,15 @@ async fn an_agent_that_refuses_its_flags_says_why_in_the_boots_error() {
 #[tokio::test]
 async fn the_kernels_own_sentence_reaches_the_user() -> Result<()> {
     let cluster = seed::boot().await?;
-    let error = cluster.node(WORKER_1)?.set_link_up("eth7", true).await.unwrap_err().to_string();
-    assert!(error.starts_with("bring up k8s-worker-1: eth7: No such device"), "{error}");
+    let error = cluster
+        .node(WORKER_1)?
+        .set_link_up("eth7", true)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("bring up k8s-worker-1: eth7: No such device"),
+        "{error}"
+    );
     Ok(())
 }

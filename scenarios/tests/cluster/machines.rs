@@ -14,22 +14,40 @@ fn shell(script: &str) -> Program {
 async fn a_node_feels_like_a_machine() -> Result<()> {
     let cluster = seed::boot().await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
-    let hostname = one.exec("cat /proc/sys/kernel/hostname /etc/hostname").await?.success()?;
+    let hostname = one
+        .exec("cat /proc/sys/kernel/hostname /etc/hostname")
+        .await?
+        .success()?;
     assert_eq!(hostname.stdout, format!("{WORKER_1}\n{WORKER_1}\n"));
 
     one.exec(shell("echo mine > /run/file")).await?.success()?;
     assert_eq!(one.exec("cat /run/file").await?.success()?.stdout, "mine\n");
-    assert!(!two.exec("cat /run/file").await?.status.success(), "another node sees the file");
+    assert!(
+        !two.exec("cat /run/file").await?.status.success(),
+        "another node sees the file"
+    );
 
     let devices = one.exec("ls /sys/class/net").await?.success()?.stdout;
-    let mut links: Vec<String> = one.links().await?.into_iter().map(|link| link.name).collect();
+    let mut links: Vec<String> = one
+        .links()
+        .await?
+        .into_iter()
+        .map(|link| link.name)
+        .collect();
     links.sort();
     assert_eq!(devices.split_whitespace().collect::<Vec<_>>(), links);
 
     for node in [MASTER, WORKER_1, WORKER_2] {
         let address = cluster.node(node)?.address();
-        let found = one.exec(shell(&format!("getent hosts {node}"))).await?.success()?.stdout;
-        assert_eq!(found.split_whitespace().collect::<Vec<_>>(), [&address.to_string(), node]);
+        let found = one
+            .exec(shell(&format!("getent hosts {node}")))
+            .await?
+            .success()?
+            .stdout;
+        assert_eq!(
+            found.split_whitespace().collect::<Vec<_>>(),
+            [&address.to_string(), node]
+        );
     }
     Ok(())
 }
@@ -39,9 +57,18 @@ async fn a_node_feels_like_a_machine() -> Result<()> {
 async fn a_pod_knows_itself_and_nobody_else() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(DEMO_W2)?;
-    let own = pod.exec(shell(&format!("getent hosts {DEMO_W2}"))).await?.success()?.stdout;
+    let own = pod
+        .exec(shell(&format!("getent hosts {DEMO_W2}")))
+        .await?
+        .success()?
+        .stdout;
     assert!(own.starts_with("192.168.2.6"), "{own}");
-    assert!(!pod.exec(shell("getent hosts k8s-worker-1")).await?.status.success());
+    assert!(
+        !pod.exec(shell("getent hosts k8s-worker-1"))
+            .await?
+            .status
+            .success()
+    );
     Ok(())
 }
 
@@ -52,7 +79,10 @@ async fn a_pod_is_wired_as_calico_wires_it() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(TEST_TOOLS)?;
     let routes = pod.exec("ip route").await?.success()?.stdout;
-    assert_eq!(routes.trim_end(), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link");
+    assert_eq!(
+        routes.trim_end(),
+        "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link"
+    );
     let addresses: Vec<String> = pod
         .addresses()
         .await?
@@ -60,13 +90,20 @@ async fn a_pod_is_wired_as_calico_wires_it() -> Result<()> {
         .map(|address| format!("{} {}", address.interface, address.address))
         .collect();
     assert_eq!(addresses, ["lo 127.0.0.1/8", "eth0 192.168.1.12/32"]);
-    let forward = pod.exec("cat /proc/sys/net/ipv4/ip_forward").await?.success()?.stdout;
+    let forward = pod
+        .exec("cat /proc/sys/net/ipv4/ip_forward")
+        .await?
+        .success()?
+        .stdout;
     assert_eq!(forward, "0\n");
 
     let links = cluster.node(WORKER_1)?.links().await?;
     let host_side = links.iter().find(|link| link.name == pod.host_interface());
     let host_side = host_side.expect("the node's side of the pod's veth pair");
-    assert_eq!(host_side.mac.map(|mac| mac.to_string()).as_deref(), Some("ee:ee:ee:ee:ee:ee"));
+    assert_eq!(
+        host_side.mac.map(|mac| mac.to_string()).as_deref(),
+        Some("ee:ee:ee:ee:ee:ee")
+    );
     assert_eq!(host_side.mtu, seed::MTU);
     Ok(())
 }
@@ -96,7 +133,9 @@ async fn the_route_printer_equals_net_tools() -> Result<()> {
         "10.12.0.0/24 dev ens192",
         "255.255.255.255/32 dev ens192",
     ] {
-        node.exec(format!("ip route add {route}").as_str()).await?.success()?;
+        node.exec(format!("ip route add {route}").as_str())
+            .await?
+            .success()?;
     }
     let printed = node.exec("route -n").await?.success()?.stdout;
     assert_eq!(printed.lines().count(), 2 + 8 + 17);

@@ -50,7 +50,11 @@ impl Host {
 
     pub fn new_marker(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     /// Fails unless everything of a run is gone. The kernel takes namespaces down a moment after
@@ -58,15 +62,21 @@ impl Host {
     pub async fn assert_clean(&self, run: &Footprint) -> Result<()> {
         let own = run.own_namespaces(self);
         ensure!(!own.is_empty(), "the run had no namespace of its own");
-        eventually("the run's processes and namespaces are gone", Duration::from_secs(5), || async {
-            let (processes, namespaces) = everything();
-            let processes: Vec<_> = run.processes.intersection(&processes).collect();
-            let namespaces: Vec<_> = own.intersection(&namespaces).collect();
-            match processes.is_empty() && namespaces.is_empty() {
-                true => Ok(()),
-                false => Err(format!("left: processes {processes:?}, namespaces {namespaces:?}")),
-            }
-        })
+        eventually(
+            "the run's processes and namespaces are gone",
+            Duration::from_secs(5),
+            || async {
+                let (processes, namespaces) = everything();
+                let processes: Vec<_> = run.processes.intersection(&processes).collect();
+                let namespaces: Vec<_> = own.intersection(&namespaces).collect();
+                match processes.is_empty() && namespaces.is_empty() {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "left: processes {processes:?}, namespaces {namespaces:?}"
+                    )),
+                }
+            },
+        )
         .await?;
         let links: Vec<_> = links()?.difference(&self.links).cloned().collect();
         ensure!(links.is_empty(), "new links on the host: {links:?}");
@@ -74,7 +84,9 @@ impl Host {
         ensure!(mounts.is_empty(), "new mounts on the host: {mounts:?}");
         let files: Vec<_> = files().difference(&self.files).cloned().collect();
         ensure!(files.is_empty(), "new files on the host: {files:?}");
-        let home: Vec<_> = std::fs::read_dir(self.home())?.filter_map(Result::ok).collect();
+        let home: Vec<_> = std::fs::read_dir(self.home())?
+            .filter_map(Result::ok)
+            .collect();
         ensure!(home.is_empty(), "files in the run's home: {home:?}");
         Ok(())
     }
@@ -86,16 +98,24 @@ impl Footprint {
         let wanted = format!("{}={marker}", Host::MARKER);
         let marked = |id: &u32| {
             let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+            environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == wanted.as_bytes())
         };
         let processes: BTreeSet<u32> = process_ids().into_iter().filter(marked).collect();
         let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
-        Ok(Self { processes, namespaces })
+        Ok(Self {
+            processes,
+            namespaces,
+        })
     }
 
     /// Those that are not the host's own.
     pub fn own_namespaces(&self, host: &Host) -> BTreeSet<Namespace> {
-        self.namespaces.difference(&host.own_namespaces).cloned().collect()
+        self.namespaces
+            .difference(&host.own_namespaces)
+            .cloned()
+            .collect()
     }
 }
 
@@ -106,17 +126,26 @@ fn everything() -> (BTreeSet<u32>, BTreeSet<Namespace>) {
 }
 
 fn process_ids() -> BTreeSet<u32> {
-    names_in(Path::new("/proc")).iter().filter_map(|name| name.parse().ok()).collect()
+    names_in(Path::new("/proc"))
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect()
 }
 
 /// The namespaces that a process lives in or holds open.
 fn namespaces_of(process: u32) -> BTreeSet<Namespace> {
     let folders = ["ns", "fd"].map(|folder| PathBuf::from(format!("/proc/{process}/{folder}")));
     let links = folders.iter().flat_map(|folder| {
-        names_in(folder).into_iter().filter_map(|name| std::fs::read_link(folder.join(name)).ok())
+        names_in(folder)
+            .into_iter()
+            .filter_map(|name| std::fs::read_link(folder.join(name)).ok())
     });
     let links = links.filter_map(|target| target.to_str().map(str::to_owned));
-    links.filter(|target| target.contains(":[") && !target.starts_with("socket:") && !target.starts_with("pipe:")).collect()
+    links
+        .filter(|target| {
+            target.contains(":[") && !target.starts_with("socket:") && !target.starts_with("pipe:")
+        })
+        .collect()
 }
 
 fn links() -> Result<BTreeSet<String>> {
@@ -133,7 +162,9 @@ fn mounts() -> Result<BTreeSet<String>> {
 fn files() -> BTreeSet<PathBuf> {
     let places = ["/run", "/run/netns", "/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from);
     let names = places.iter().flat_map(|place| {
-        names_in(place).into_iter().map(move |name| (name.clone(), place.join(name)))
+        names_in(place)
+            .into_iter()
+            .map(move |name| (name.clone(), place.join(name)))
     });
     let ours = names.filter(|(name, path)| {
         name.contains("podlab") || name.contains("cluster-") || path.starts_with("/run/netns")
@@ -142,6 +173,11 @@ fn files() -> BTreeSet<PathBuf> {
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    let entries = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }

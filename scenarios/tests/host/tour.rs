@@ -47,7 +47,11 @@ impl Tour {
 
     /// Lets it go on and end.
     pub fn finish(mut self) -> Result<ExitStatus> {
-        self.child.stdin.take().context("no standard input")?.write_all(b"\n")?;
+        self.child
+            .stdin
+            .take()
+            .context("no standard input")?
+            .write_all(b"\n")?;
         // Reads the rest of the output, which is small, so that it never blocks.
         Ok(self.child.wait_with_output()?.status)
     }
@@ -64,7 +68,11 @@ impl Tour {
         let program = host.home().join("seed-tour");
         std::fs::copy(TOUR, &program)?;
         std::fs::set_permissions(host.home(), PermissionsExt::from_mode(0o755))?;
-        let output = Command::new(&program).uid(65534).gid(65534).current_dir("/").output();
+        let output = Command::new(&program)
+            .uid(65534)
+            .gid(65534)
+            .current_dir("/")
+            .output();
         std::fs::remove_file(program)?;
         Ok(output?)
     }

@@ -15,14 +15,24 @@ use rstest::rstest;
 async fn a_get_is_answered_with_the_hostname(#[case] from: &str, #[case] to: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
-    let client = from.containers().pop().expect("the last container is the client");
+    let client = from
+        .containers()
+        .pop()
+        .expect("the last container is the client");
     let reply = client.http_get(&to, HTTP_PORT, "/").await?;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.text(), format!("<p>Hi from {}</p>", to.name()));
     let server = to.container(SERVER)?;
-    let requests = server.http_server().expect("the container serves HTTP").requests();
+    let requests = server
+        .http_server()
+        .expect("the container serves HTTP")
+        .requests();
     assert_eq!(requests.len(), 1);
-    assert_eq!(requests[0].peer.ip(), from.address(), "the source address is preserved");
+    assert_eq!(
+        requests[0].peer.ip(),
+        from.address(),
+        "the source address is preserved"
+    );
     Ok(())
 }
 
@@ -42,6 +52,9 @@ async fn containers_of_a_pod_share_the_loopback() -> Result<()> {
 async fn a_program_in_a_container_sees_the_pods_hostname() -> Result<()> {
     let cluster = seed::boot().await?;
     let client = cluster.pod(DEMO_W2)?.container(CLIENT)?;
-    assert_eq!(client.exec("uname -n").await?.success()?.stdout.trim(), DEMO_W2);
+    assert_eq!(
+        client.exec("uname -n").await?.success()?.stdout.trim(),
+        DEMO_W2
+    );
     Ok(())
 }

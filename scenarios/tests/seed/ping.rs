@@ -28,7 +28,11 @@ async fn every_ordered_pair_of_pods() -> Result<()> {
             }
             let pair = format!("{} to {}", from.name(), to.name());
             let reply = from.ping(&to).await.context(pair.clone())?;
-            let ttl = if from.node().name() == to.node().name() { 63 } else { 62 };
+            let ttl = if from.node().name() == to.node().name() {
+                63
+            } else {
+                62
+            };
             assert_eq!((reply.ttl, reply.from), (ttl, to.address()), "{pair}");
             pairs += 1;
         }
@@ -46,7 +50,11 @@ async fn every_node_to_every_pod() -> Result<()> {
         for to in cluster.pods() {
             let pair = format!("{} to {}", from.name(), to.name());
             let reply = from.ping(&to).await.context(pair.clone())?;
-            let ttl = if from.name() == to.node().name() { 64 } else { 63 };
+            let ttl = if from.name() == to.node().name() {
+                64
+            } else {
+                63
+            };
             assert_eq!((reply.ttl, reply.from), (ttl, to.address()), "{pair}");
             pairs += 1;
         }
@@ -61,10 +69,14 @@ async fn every_pod_and_node_to_every_node() -> Result<()> {
     let cluster = seed::boot().await?;
     for to in cluster.nodes() {
         for from in cluster.pods() {
-            from.ping(&to).await.context(format!("{} to {}", from.name(), to.name()))?;
+            from.ping(&to)
+                .await
+                .context(format!("{} to {}", from.name(), to.name()))?;
         }
         for from in cluster.nodes() {
-            from.ping(&to).await.context(format!("{} to {}", from.name(), to.name()))?;
+            from.ping(&to)
+                .await
+                .context(format!("{} to {}", from.name(), to.name()))?;
         }
     }
     Ok(())
@@ -81,7 +93,10 @@ async fn a_packet_of_the_full_mtu_gets_through_unfragmented() -> Result<()> {
         dont_fragment: true,
         ..PingOptions::default()
     };
-    let reply = cluster.pod(TEST_TOOLS)?.ping_with(&cluster.pod(DEMO_W2)?, &options).await?;
+    let reply = cluster
+        .pod(TEST_TOOLS)?
+        .ping_with(&cluster.pod(DEMO_W2)?, &options)
+        .await?;
     assert_eq!(reply.payload, options.payload);
     Ok(())
 }

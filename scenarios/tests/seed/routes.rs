@@ -105,7 +105,10 @@ async fn the_tunnel_has_the_pools_mtu_and_one_address(
     let cluster = seed::boot().await?;
     let node = cluster.node(node)?;
     let links = node.links().await?;
-    let tunnel = links.iter().find(|link| link.name == TUNNEL).expect("there is a tunl0");
+    let tunnel = links
+        .iter()
+        .find(|link| link.name == TUNNEL)
+        .expect("there is a tunl0");
     assert_eq!(tunnel.mtu, MTU);
     assert!(tunnel.up && !tunnel.arp, "{tunnel:?}");
     let addresses = node.addresses().await?;
@@ -136,7 +139,10 @@ async fn pods_are_permanent_neighbours_of_their_node() -> Result<()> {
         .map(|neighbour| neighbour.address)
         .collect();
     pods.sort();
-    assert_eq!(pods, [[192, 168, 1, 2], [192, 168, 1, 10], [192, 168, 1, 12]].map(Ipv4Addr::from));
+    assert_eq!(
+        pods,
+        [[192, 168, 1, 2], [192, 168, 1, 10], [192, 168, 1, 12]].map(Ipv4Addr::from)
+    );
     Ok(())
 }
 
@@ -169,7 +175,10 @@ fn block(destination: &str, next_hop: [u8; 4]) -> Route {
 }
 
 fn blackhole(destination: &str) -> Route {
-    Route { kind: RouteKind::Blackhole, ..route(destination) }
+    Route {
+        kind: RouteKind::Blackhole,
+        ..route(destination)
+    }
 }
 
 fn pod(destination: &str, interface: &str) -> Route {

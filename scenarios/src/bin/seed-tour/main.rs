@@ -48,7 +48,7 @@ async fn tour(arguments: &Arguments) -> Result<()> {
         let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
         line.await??;
     }
-    let journey = path::follow(&cluster.pod(TEST_TOOLS)?, &cluster.pod(DEMO_W2)?).await?;
+    let journey = path::follow(&cluster, &cluster.pod(TEST_TOOLS)?, &cluster.pod(DEMO_W2)?).await?;
     picture::print(&cluster, &journey)?;
     match arguments.end {
         End::Pass => Ok(cluster.shutdown().await?),

@@ -1,0 +1,20 @@
+//! Captures on a machine's devices.
+
+use super::Machine;
+use crate::capture::{Capture, CaptureSocket, Filter};
+use crate::error::Error;
+
+impl Machine {
+    /// Captures on `device` whatever `filter` lets through. Every packet from the moment of the
+    /// return on is seen.
+    ///
+    /// # Errors
+    /// When there is no such device; the message lists those that there are.
+    pub fn capture(&self, device: &str, filter: &Filter) -> Result<Capture, Error> {
+        let name = format!("{}/{device}", self.name());
+        let socket = self
+            .namespaces()
+            .run(|| CaptureSocket::open(device, filter))??;
+        Ok(Capture::start(socket, name)?)
+    }
+}
