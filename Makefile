@@ -1,0 +1,52 @@
+# Podlab's one front door: people, .ci/run and the workflow all come through here.
+# A line `target: … ## text` is what `make help` prints.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# Prerequisites are steps in their order, also under `make -j`; cargo is parallel by itself.
+.NOTPARALLEL:
+
+# Cargo starts what it has built through ci/as-root, and only that: compilers never run as root,
+# so target/ stays the property of whoever typed make.
+AS_ROOT := --config 'target."cfg(all())".runner=["$(CURDIR)/ci/as-root"]'
+NETNS := --features netns
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo
+	@echo '  SETUP=no      install nothing; name what is missing instead'
+
+.PHONY: build
+build: ## compile the library, the agent and the scenarios
+	cargo build --workspace $(NETNS)
+
+.PHONY: test
+test: setup privileges build ## run everything: unit tests, doc tests, scenarios
+	cargo test --workspace $(NETNS) --no-fail-fast $(AS_ROOT)
+
+.PHONY: e2e
+e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
+	cargo test -p podlab-scenarios $(NETNS) --no-fail-fast $(AS_ROOT)
+	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour $(AS_ROOT)
+
+.PHONY: lint
+lint: ## formatting, clippy, docs, licences, architecture, scripts, the BPF object
+	@ci/lint
+
+.PHONY: bpf
+bpf: ## rebuild the committed BPF object from its C source (needs clang-14)
+	dataplane/bpf/build.sh
+
+.PHONY: setup
+setup: ## install the system packages that the tests need and the machine lacks
+	@ci/setup
+
+.PHONY: ci-setup
+ci-setup: ## the same, and every checker that `make lint` can use
+	@ci/setup lint
+
+# Asked for before the build: nobody should wait for a compiler to hear that root is missing.
+.PHONY: privileges
+privileges:
+	@ci/as-root --check
