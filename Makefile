@@ -6,9 +6,11 @@ SHELL := /bin/bash
 # Prerequisites are steps in their order, also under `make -j`; cargo is parallel by itself.
 .NOTPARALLEL:
 
-# Cargo starts what it has built through ci/as-root, and only that: compilers never run as root,
-# so target/ stays the property of whoever typed make.
+# Where make runs as an ordinary user, cargo starts what it has built through ci/as-root, and only
+# that: compilers never run as root, and target/ stays the property of whoever typed make.
+ifneq ($(shell id -u),0)
 AS_ROOT := --config 'target."cfg(all())".runner=["$(CURDIR)/ci/as-root"]'
+endif
 NETNS := --features netns
 
 .PHONY: help
@@ -27,7 +29,7 @@ test: setup privileges build ## run everything: unit tests, doc tests, scenarios
 
 .PHONY: e2e
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
-	cargo test -p podlab-scenarios $(NETNS) --no-fail-fast $(AS_ROOT)
+	cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast $(AS_ROOT)
 	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour $(AS_ROOT)
 
 .PHONY: lint
