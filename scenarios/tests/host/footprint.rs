@@ -140,10 +140,14 @@ fn namespaces_of(process: u32) -> BTreeSet<Namespace> {
             .into_iter()
             .filter_map(|name| std::fs::read_link(folder.join(name)).ok())
     });
-    let links = links.filter_map(|target| target.to_str().map(str::to_owned));
-    links
+    let targets = links.filter_map(|target| target.to_str().map(str::to_owned));
+    // A socket or an eventfd is written the same way, `kind:[inode]`.
+    const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+    targets
         .filter(|target| {
-            target.contains(":[") && !target.starts_with("socket:") && !target.starts_with("pipe:")
+            target
+                .split_once(":[")
+                .is_some_and(|(kind, _)| KINDS.contains(&kind))
         })
         .collect()
 }

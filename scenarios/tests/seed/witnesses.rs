@@ -14,8 +14,9 @@ use podlab_scenarios::seed::{
 use rstest::rstest;
 
 const SOON: Duration = Duration::from_secs(5);
-/// What the document's command captures, both directions of it.
-const BETWEEN_WORKERS: &str = "ip and host 10.12.22.3 and not port 6443";
+/// What the document's command captures, both directions of it; and protocol 4 only, because
+/// tcpdump 4.99 has stopped to print the `(ipip-proto-4)` of the document.
+const BETWEEN_WORKERS: &str = "ip proto 4 and host 10.12.22.3 and not port 6443";
 
 /// Starts tcpdump on a device of a machine; it captures when this returns.
 async fn tcpdump(
@@ -68,7 +69,8 @@ async fn tcpdump_on_the_underlay_names_the_nodes() -> Result<()> {
             .wait_for_line(|l| l.contains(begin) && l.contains(end), SOON)
             .await?;
         assert!(syn.contains("mss 1400,"), "{syn}");
-        assert!(syn.ends_with("length 0 (ipip-proto-4)"), "{syn}");
+        let end = syn.strip_suffix(" (ipip-proto-4)").unwrap_or(&syn);
+        assert!(end.ends_with("length 0"), "{syn}");
     }
     tcpdump.stop(Signal::SIGINT).await?.success()?;
     Ok(())
@@ -135,11 +137,15 @@ async fn every_packet_we_decode_is_one_that_tcpdump_printed(
     let printed = tcpdump.stop(Signal::SIGINT).await?.success()?.stdout;
     let packets = capture.stop().await?.packets;
     assert!(packets.len() >= 7 + 2, "{printed}");
-    for line in printed.lines() {
+    // It ends the line that an interrupt from the keyboard would leave open.
+    for line in printed.lines().filter(|line| !line.is_empty()) {
         let known = packets
             .iter()
             .any(|captured| captured.packet.matches_tcpdump(line));
-        assert!(known, "tcpdump printed what we did not see: {line}");
+        assert!(
+            known,
+            "tcpdump printed what we did not see: {line}, in:\n{printed}"
+        );
     }
     Ok(())
 }
@@ -188,17 +194,30 @@ async fn curl_agrees_with_the_probe(#[case] from: &str, #[case] to: &str) -> Res
     let ours = client.http_get(&to, HTTP_PORT, "/").await?;
     let url = format!("http://{}:{HTTP_PORT}/", to.address());
     let curl = Program::new("curl")
-        .args(["-sS", "--noproxy", "*", "--max-time", "5"])
-        .args(["-w", "\n%{http_version} %{http_code} %{local_ip}"])
+        .args([
+            "-sS",
+            "-i",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "5",
+            "-w",
+            "\n%{local_ip}",
+        ])
         .arg(&url);
     let theirs = client.exec(curl).await?.success()?.stdout;
-    let (body, facts) = theirs.rsplit_once('\n').context("curl's last line")?;
+    let (head, rest) = theirs
+        .split_once("\r\n\r\n")
+        .context("an empty line behind the head")?;
+    let (body, source) = rest.rsplit_once('\n').context("the line of -w")?;
+    assert_eq!(
+        head.lines().next(),
+        Some(format!("{:?} {}", ours.version, ours.status).as_str())
+    );
+    assert_eq!(head.lines().next(), Some("HTTP/1.0 200 OK"));
     assert_eq!(body, ours.text());
     assert_eq!(body, format!("<p>Hi from {}</p>", to.name()));
-    assert_eq!(
-        facts,
-        format!("1.0 {} {}", ours.status.as_u16(), ours.local.ip())
-    );
+    assert_eq!(source, ours.local.ip().to_string());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod path;
 mod picture;
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -28,8 +29,18 @@ enum End {
     Panic,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The innermost cause comes last, and with it the hint.
+            eprintln!("seed-tour: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     // Before the runtime: its threads would stay behind in the host's namespaces.
     podlab::sandbox::enter()?;
     tokio::runtime::Builder::new_multi_thread()
@@ -37,7 +48,7 @@ fn main() -> Result<()> {
         .enable_all()
         .build()
         .context("build the runtime")?
-        .block_on(tour(&arguments))
+        .block_on(tour(arguments))
 }
 
 async fn tour(arguments: &Arguments) -> Result<()> {
