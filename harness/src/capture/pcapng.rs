@@ -2,7 +2,13 @@
 //!
 //! Format: draft-ietf-opsawg-pcapng. One section, an interface block per recording with the name
 //! of the tap, all packets in the order of their time, a statistics block per recording.
+//!
+//! libpcap, and so `tcpdump -r`, reads no file whose interfaces differ in their link type. Where
+//! devices with and without link header come together, the packets of the latter get an Ethernet
+//! header with zero addresses, as Linux shows its loopback device, and the interface's description
+//! says so.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +30,10 @@ use crate::packet::{ChecksumState, LinkType};
 
 /// `if_tsresol`: time stamps count units of 10^-9 seconds, which is what pcap-file writes.
 const NANOSECONDS: u8 = 9;
+
+/// What stands before an IPv4 packet of a device without link header, where others have one.
+const MADE_UP_HEADER: [u8; 14] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+const MADE_UP_DESCRIPTION: &str = "has no link header; the Ethernet headers here are made up";
 
 /// Bits of `epb_flags`.
 const INBOUND: u32 = 1;
@@ -63,8 +73,15 @@ pub fn write_pcapng<W: Write>(writer: W, recordings: &[Recording]) -> io::Result
     // Big-endian, because pcap-file writes the time of a statistics block as one number where the
     // format has two halves, the high one first.
     let mut file = PcapNgWriter::with_endianness(writer, Endianness::Big).map_err(io_error)?;
+    let of_file = match recordings
+        .iter()
+        .any(|other| other.link_type == LinkType::Ethernet)
+    {
+        true => LinkType::Ethernet,
+        false => LinkType::Ip,
+    };
     for recording in recordings {
-        block(&mut file, interface(recording))?;
+        block(&mut file, interface(recording, of_file))?;
     }
     let mut packets: Vec<(u32, &Captured)> = (0..)
         .zip(recordings)
@@ -72,7 +89,7 @@ pub fn write_pcapng<W: Write>(writer: W, recordings: &[Recording]) -> io::Result
         .collect();
     packets.sort_by_key(|(_, captured)| captured.time);
     for (id, captured) in packets {
-        block(&mut file, packet(id, captured))?;
+        block(&mut file, packet(id, captured, of_file))?;
     }
     for (id, recording) in (0..).zip(recordings) {
         block(&mut file, statistics(id, recording))?;
@@ -80,22 +97,28 @@ pub fn write_pcapng<W: Write>(writer: W, recordings: &[Recording]) -> io::Result
     Ok(file.into_inner())
 }
 
-fn interface(recording: &Recording) -> InterfaceDescriptionBlock<'_> {
+fn interface(recording: &Recording, of_file: LinkType) -> InterfaceDescriptionBlock<'_> {
+    let mut options = vec![
+        InterfaceDescriptionOption::IfName(recording.device.as_str().into()),
+        InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
+    ];
+    if recording.link_type != of_file {
+        options.push(InterfaceDescriptionOption::IfDescription(
+            MADE_UP_DESCRIPTION.into(),
+        ));
+    }
     InterfaceDescriptionBlock {
-        linktype: match recording.link_type {
+        linktype: match of_file {
             LinkType::Ethernet => DataLink::ETHERNET,
             LinkType::Ip => DataLink::RAW,
         },
         // No limit.
         snaplen: 0,
-        options: vec![
-            InterfaceDescriptionOption::IfName(recording.device.as_str().into()),
-            InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-        ],
+        options,
     }
 }
 
-fn packet(interface_id: u32, captured: &Captured) -> EnhancedPacketBlock<'_> {
+fn packet(interface_id: u32, captured: &Captured, of_file: LinkType) -> EnhancedPacketBlock<'_> {
     let direction = match captured.direction {
         Direction::Incoming => INBOUND,
         Direction::Outgoing => OUTBOUND,
@@ -104,11 +127,19 @@ fn packet(interface_id: u32, captured: &Captured) -> EnhancedPacketBlock<'_> {
         ChecksumState::Complete => 0,
         ChecksumState::NotReady => CHECKSUM_NOT_READY,
     };
+    let bytes = captured.packet.bytes();
+    let (data, added): (Cow<'_, [u8]>, usize) = match captured.packet.link_type() == of_file {
+        true => (bytes.as_ref().into(), 0),
+        false => (
+            [&MADE_UP_HEADER, bytes.as_ref()].concat().into(),
+            MADE_UP_HEADER.len(),
+        ),
+    };
     EnhancedPacketBlock {
         interface_id,
         timestamp: since_epoch(captured.time),
-        original_len: u32::try_from(captured.original_length).unwrap_or(u32::MAX),
-        data: captured.packet.bytes().as_ref().into(),
+        original_len: u32::try_from(captured.original_length + added).unwrap_or(u32::MAX),
+        data,
         options: vec![EnhancedPacketOption::Flags(direction | checksum)],
     }
 }

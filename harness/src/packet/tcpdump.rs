@@ -93,7 +93,7 @@ impl fmt::Display for Packet {
                 Header::Icmp(icmp) => return self.write_icmp(f, icmp, available),
                 Header::Tcp(tcp) => {
                     write_ports(f, around, tcp.source_port, tcp.destination_port)?;
-                    return self.write_tcp(f, tcp);
+                    return self.write_tcp(f, tcp, available);
                 }
                 Header::Udp(udp) => {
                     write_ports(f, around, udp.source_port, udp.destination_port)?;
@@ -197,7 +197,7 @@ impl Packet {
         write!(f, ", length {length}")
     }
 
-    fn write_tcp(&self, f: &mut fmt::Formatter<'_>, tcp: &Tcp) -> fmt::Result {
+    fn write_tcp(&self, f: &mut fmt::Formatter<'_>, tcp: &Tcp, available: usize) -> fmt::Result {
         let Tcp {
             flags,
             sequence,
@@ -210,15 +210,11 @@ impl Packet {
             ..
         }) = self.stop()
         {
-            let declared = self.payload_length() + 20;
-            return write!(f, " [bad hdr length {length} - too long, > {declared}]");
+            return write!(f, " [bad hdr length {length} - too long, > {available}]");
         }
         let cut = matches!(self.stop(), Some(Stop::HeaderCut { .. }));
         let length = match self.stop() {
-            // What is missing of the header stands where the payload should begin.
-            Some(Stop::HeaderCut {
-                needed, present, ..
-            }) => self.payload_length().saturating_sub(needed - present),
+            Some(Stop::HeaderCut { needed, .. }) => available.saturating_sub(*needed),
             _ => self.payload_length(),
         };
         if length > 0 {

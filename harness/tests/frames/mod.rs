@@ -50,6 +50,7 @@ pub fn ipv4_with(
     let mut header = Ipv4Header::new(length, 64, IpNumber(protocol), source, destination).unwrap();
     header.dont_fragment = true;
     change(&mut header);
+    header.set_payload_len(payload.len()).unwrap();
     let mut packet = Vec::new();
     header.write(&mut packet).unwrap();
     packet.extend_from_slice(payload);

@@ -57,16 +57,26 @@ fn blocks(recordings: &[Recording]) -> Vec<Block<'static>> {
     blocks
 }
 
-#[test]
-fn every_tap_is_an_interface_with_name_and_link_type() {
-    let interfaces: Vec<_> = blocks(&two_recordings())
+fn interfaces(recordings: &[Recording]) -> Vec<InterfaceDescriptionBlock<'static>> {
+    blocks(recordings)
         .into_iter()
         .filter_map(Block::into_interface_description)
-        .collect();
-    let expected = [("n1/eth0", DataLink::ETHERNET), ("n1/tunl0", DataLink::RAW)];
-    assert_eq!(interfaces.len(), expected.len());
-    for (interface, (name, link)) in interfaces.iter().zip(expected) {
-        assert_eq!(interface.linktype, link);
+        .collect()
+}
+
+fn packets(recordings: &[Recording]) -> Vec<EnhancedPacketBlock<'static>> {
+    blocks(recordings)
+        .into_iter()
+        .filter_map(Block::into_enhanced_packet)
+        .collect()
+}
+
+#[test]
+fn every_tap_is_an_interface_with_its_name() {
+    let interfaces = interfaces(&two_recordings());
+    let names = ["n1/eth0", "n1/tunl0"];
+    assert_eq!(interfaces.len(), names.len());
+    for (interface, name) in interfaces.iter().zip(names) {
         assert!(
             interface
                 .options
@@ -82,16 +92,12 @@ fn every_tap_is_an_interface_with_name_and_link_type() {
 
 #[test]
 fn packets_of_all_taps_stand_in_the_order_of_time() {
-    let packets: Vec<_> = blocks(&two_recordings())
-        .into_iter()
-        .filter_map(Block::into_enhanced_packet)
-        .collect();
+    let packets = packets(&two_recordings());
     let order: Vec<_> = packets
         .iter()
         .map(|packet| (packet.interface_id, packet.timestamp.as_nanos()))
         .collect();
     assert_eq!(order, [(0, 5), (1, 9), (0, LATE.into())]);
-    assert_eq!((packets[1].original_len, packets[1].data.len()), (84, 21));
     assert_eq!(
         packets[1].options,
         [EnhancedPacketOption::Flags(1 | 1 << 9)]
@@ -100,6 +106,36 @@ fn packets_of_all_taps_stand_in_the_order_of_time() {
         packets[0].options,
         [EnhancedPacketOption::Flags(2 | 1 << 9)]
     );
+}
+
+#[test]
+fn a_tap_without_link_header_keeps_its_packets_as_they_are() {
+    let [_, tunnel] = two_recordings();
+    assert_eq!(
+        interfaces(std::slice::from_ref(&tunnel))[0].linktype,
+        DataLink::RAW
+    );
+    let packet = &packets(std::slice::from_ref(&tunnel))[0];
+    assert_eq!(
+        (packet.original_len, packet.data.as_ref()),
+        (84, &[0x45; 21][..])
+    );
+}
+
+#[test]
+fn beside_an_ethernet_tap_it_gets_a_header_and_says_so() {
+    let recordings = two_recordings();
+    let interfaces = interfaces(&recordings);
+    let says_so = InterfaceDescriptionOption::IfDescription(MADE_UP_DESCRIPTION.into());
+    assert!(
+        interfaces
+            .iter()
+            .all(|interface| interface.linktype == DataLink::ETHERNET)
+    );
+    assert!(interfaces[1].options.contains(&says_so) && !interfaces[0].options.contains(&says_so));
+    let packet = &packets(&recordings)[1];
+    assert_eq!((packet.original_len, packet.data.len()), (84 + 14, 21 + 14));
+    assert_eq!(packet.data[12..16], [8, 0, 0x45, 0x45]);
 }
 
 #[test]
