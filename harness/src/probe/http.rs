@@ -187,7 +187,8 @@ fn request(target: SocketAddrV4, path: &str) -> Result<Request<Empty<Bytes>>, Ht
 /// Sets what makes the packets predictable, and reads both ends of the connection.
 fn prepare(stream: &TcpStream) -> std::io::Result<(SocketAddrV4, SocketAddrV4)> {
     stream.set_nodelay(true)?;
-    // The answer is acknowledged when it arrives and not together with our FIN.
+    // The answer is acknowledged when it arrives and not together with our FIN. New connections
+    // usually begin that way; said here, it does not depend on the kernel's guess.
     socket2::SockRef::from(stream).set_tcp_quickack(true)?;
     Ok((v4(stream.local_addr()?), v4(stream.peer_addr()?)))
 }

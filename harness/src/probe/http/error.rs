@@ -103,6 +103,16 @@ pub enum HttpError {
         /// How far the request had come.
         phase: Phase,
     },
+    /// The kernel gave the connection up.
+    #[error("http {target}: connection lost while {phase}: {source}")]
+    Lost {
+        /// The server.
+        target: SocketAddrV4,
+        /// How far the request had come.
+        phase: Phase,
+        /// The kernel's error, within.
+        source: hyper::Error,
+    },
     /// What came is no HTTP/1 answer.
     #[error("http {target}: bad answer while {phase}: {source}")]
     BadAnswer {
@@ -135,12 +145,19 @@ impl HttpError {
 
     /// Sorts an error of the exchange on an established connection.
     pub(super) fn exchanging(target: SocketAddrV4, phase: Phase, source: hyper::Error) -> Self {
-        match io_kind(&source) {
+        let cause = io_error(&source);
+        match cause.map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
                 Self::Reset { target, phase }
             }
             Some(io::ErrorKind::UnexpectedEof) => Self::Closed { target, phase },
             _ if source.is_incomplete_message() => Self::Closed { target, phase },
+            // With an error number it comes from the kernel, else from hyper.
+            _ if cause.is_some_and(|error| error.raw_os_error().is_some()) => Self::Lost {
+                target,
+                phase,
+                source,
+            },
             _ => Self::BadAnswer {
                 target,
                 phase,
@@ -150,12 +167,12 @@ impl HttpError {
     }
 }
 
-/// The kind of the I/O error at the bottom of a hyper error.
-fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+/// The I/O error at the bottom of a hyper error.
+fn io_error(error: &hyper::Error) -> Option<&io::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         cause = error.source();
     }

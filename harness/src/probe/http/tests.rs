@@ -5,8 +5,11 @@ use crate::eventually::eventually;
 use crate::probe::refusal::Refusal;
 use rstest::rstest;
 use std::future::ready;
+use std::io;
 use std::os::fd::AsRawFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -90,13 +93,43 @@ async fn a_failure_names_target_and_phase(
     );
 }
 
+#[rstest]
+#[case::head("SSH-2.0-OpenSSH_9.9\r\n", Phase::Waiting)]
+#[case::body(
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+    Phase::Reading
+)]
 #[tokio::test]
-async fn what_is_no_http_is_a_bad_answer() {
-    let (target, result) = get_from("SSH-2.0-OpenSSH_9.9\r\n", End::Close).await;
+async fn what_is_no_http_is_a_bad_answer(#[case] answer: &str, #[case] phase: Phase) {
+    let (target, result) = get_from(answer, End::Close).await;
     let error = result.unwrap_err();
     assert!(matches!(error, HttpError::BadAnswer { .. }), "{error}");
-    let start = format!("http {target}: bad answer while waiting for the answer: ");
+    let start = format!("http {target}: bad answer while {phase}: ");
     assert!(error.to_string().starts_with(&start), "{error}");
+}
+
+/// A stream that the kernel gives up as soon as it is read.
+struct Lost;
+
+impl AsyncRead for Lost {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(nix::errno::Errno::EHOSTUNREACH.into()))
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_kernel_gives_up_is_lost() {
+    let target: SocketAddrV4 = "192.168.2.6:8080".parse().unwrap();
+    let stream = TokioIo::new(tokio::io::join(Lost, tokio::io::sink()));
+    let (mut sender, connection) = http1::handshake(stream).await.unwrap();
+    let sent = sender.send_request(request(target, "/").unwrap());
+    let (_, answer) = join(connection, sent).await;
+    let error = HttpError::exchanging(target, Phase::Waiting, answer.unwrap_err());
+    assert!(matches!(error, HttpError::Lost { .. }), "{error}");
 }
 
 /// Servers of the HTTP/1.0 age mark the end of the body by closing.

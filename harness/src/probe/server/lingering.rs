@@ -75,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    // Vectored writes must pass too: by them head and body of an answer are one segment.
+    // Vectored writes pass too: they spare hyper a copy of the body.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
