@@ -5,20 +5,15 @@
 
 mod error;
 mod packet;
+mod socket;
 
 pub use error::{Corruption, IcmpError, PingError};
 
 use crate::patience;
 use crate::probe::refusal::Refusal;
-use nix::cmsg_space;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt::ReceiveTimestampns,
-};
-use nix::sys::time::TimeSpec;
 use packet::{Answer, Echo};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::fmt::{self, Display};
-use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -105,7 +100,7 @@ impl EchoSocket {
     /// [`PingError::Open`], most often for want of CAP_NET_RAW.
     pub fn open() -> Result<Self, PingError> {
         let identifier = next_identifier();
-        let socket = open(identifier).map_err(|source| PingError::Open { source })?;
+        let socket = socket::open(identifier).map_err(|source| PingError::Open { source })?;
         Ok(Self {
             socket,
             identifier,
@@ -151,19 +146,14 @@ impl EchoSocket {
                 source,
             }
         };
-        let socket = &self.socket;
-        socket
-            .set_ttl_v4(options.ttl.into())
-            .map_err(option("ttl"))?;
-        socket
-            .set_tos_v4(options.tos.into())
-            .map_err(option("tos"))?;
-        set_dont_fragment(socket, options.dont_fragment)
+        let raw = &self.socket;
+        raw.set_ttl_v4(options.ttl.into()).map_err(option("ttl"))?;
+        raw.set_tos_v4(options.tos.into()).map_err(option("tos"))?;
+        socket::set_dont_fragment(raw, options.dont_fragment)
             .map_err(option("the don't-fragment bit"))?;
         // Binding anew replaces the address of the ping before.
         let address = options.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        socket
-            .bind(&SocketAddrV4::new(address, 0).into())
+        raw.bind(&SocketAddrV4::new(address, 0).into())
             .map_err(|source| PingError::SourceAddress {
                 target,
                 address,
@@ -196,7 +186,7 @@ impl EchoSocket {
             let buffer = &mut self.buffer;
             let (len, stamp) = ready
                 .async_io(Interest::READABLE, |fd| {
-                    receive_stamped(fd.as_raw_fd(), buffer)
+                    socket::receive_stamped(fd.as_raw_fd(), buffer)
                 })
                 .await
                 .map_err(receive)?;
@@ -274,58 +264,6 @@ impl Display for EchoReply {
 fn next_identifier() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn open(identifier: u16) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::IPV4,
-        Type::RAW.nonblocking().cloexec(),
-        Some(Protocol::ICMPV4),
-    )?;
-    socket.attach_filter(&packet::filter(identifier))?;
-    setsockopt(&socket, ReceiveTimestampns, &true)?;
-    Ok(socket)
-}
-
-/// Receives one packet, with the time at which the kernel received it.
-fn receive_stamped(fd: i32, buffer: &mut [u8]) -> io::Result<(usize, Option<SystemTime>)> {
-    let mut control = cmsg_space!(TimeSpec);
-    let mut data = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrIn>(fd, &mut data, Some(&mut control), MsgFlags::empty())?;
-    let stamp = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
-        _ => None,
-    });
-    Ok((
-        message.bytes,
-        stamp.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
-    ))
-}
-
-/// `IP_PMTUDISC_PROBE` sets the bit and ignores the path MTU that the kernel remembers;
-/// `IP_PMTUDISC_DONT` clears it.
-fn set_dont_fragment(socket: &Socket, dont_fragment: bool) -> io::Result<()> {
-    use nix::libc::{
-        IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IPPROTO_IP, c_int, setsockopt,
-    };
-    let mode: c_int = if dont_fragment {
-        IP_PMTUDISC_PROBE
-    } else {
-        IP_PMTUDISC_DONT
-    };
-    // SAFETY: the descriptor is open as long as `socket` is borrowed; pointer and length are
-    // those of a live `c_int`, which is what the option takes, and the kernel only reads it.
-    let result = unsafe {
-        setsockopt(
-            socket.as_raw_fd(),
-            IPPROTO_IP,
-            IP_MTU_DISCOVER,
-            (&raw const mode).cast(),
-            size_of_val(&mode) as u32,
-        )
-    };
-    nix::errno::Errno::result(result)?;
-    Ok(())
 }
 
 #[cfg(test)]

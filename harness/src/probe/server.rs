@@ -1,8 +1,8 @@
 //! An HTTP/1 server whose answers a test chooses, in any namespace.
 //!
 //! It behaves on the wire so that packets can be counted: head and body of an answer go out in
-//! one write, and the server's FIN never comes before the client has closed (see
-//! [`lingering`]).
+//! one write, and the server's FIN does not come before the client has closed, for at most two
+//! seconds.
 
 mod lingering;
 

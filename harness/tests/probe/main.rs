@@ -8,6 +8,9 @@
     reason = "helpers of a test may panic as the test may"
 )]
 
+mod tcpdump;
+mod world;
+
 use podlab::patience::scaled;
 use podlab::probe::http::HttpProbe;
 use podlab::probe::icmp::{EchoReply, EchoSocket, IcmpError, PingError, PingOptions};
@@ -15,92 +18,17 @@ use podlab::probe::refusal::Refusal;
 use podlab::probe::server::{self, HttpServer};
 use rstest::rstest;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader as AsyncBufReader};
+use tcpdump::Tcpdump;
 use tokio::process::Command as AsyncCommand;
-use tokio::time::timeout;
+use world::WORLD;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-
-/// We, a router, and a far host behind a link of MTU 1440, with routes of every kind.
-const SET_UP: &str = "
-set -e
-in_router() { nsenter --net=/proc/$ROUTER/ns/net \"$@\"; }
-in_far() { nsenter --net=/proc/$FAR/ns/net \"$@\"; }
-ip link set lo up
-ip link add eth0 type veth peer name r0 netns $ROUTER
-in_router ip link add r1 mtu 1440 type veth peer name eth0 mtu 1440 netns $FAR
-ip address add 10.0.1.2/24 dev eth0
-in_router ip address add 10.0.1.1/24 dev r0
-in_router ip address add 10.0.2.1/24 dev r1
-in_far ip address add 10.0.2.2/24 dev eth0
-ip link set eth0 up
-in_router ip link set r0 up
-in_router ip link set r1 up
-in_far ip link set eth0 up
-in_router sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
-in_router sh -c 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit'
-ip route add 10.0.0.0/16 via 10.0.1.1
-in_far ip route add default via 10.0.2.1
-in_router ip route add unreachable 10.0.3.0/24
-in_router ip route add prohibit 10.0.4.0/24
-in_router ip route add blackhole 10.0.5.0/24
-ip route add unreachable 10.9.3.0/24
-ip route add prohibit 10.9.4.0/24
-ip route add blackhole 10.9.5.0/24
-";
-
-/// The two other namespaces live as long as their processes, and these as long as their
-/// standard input: until this process ends, however it does.
-static WORLD: LazyLock<[Child; 2]> = LazyLock::new(|| {
-    let links = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-    let names: Vec<_> = links
-        .lines()
-        .skip(2)
-        .filter_map(|line| line.trim().split_once(':').map(|(name, _)| name))
-        .collect();
-    assert_eq!(
-        names,
-        ["lo"],
-        "these tests add links and routes: run them in a network namespace of their own"
-    );
-    let world = [namespace(), namespace()];
-    let output = Command::new("sh")
-        .args(["-c", SET_UP])
-        .env("ROUTER", world[0].id().to_string())
-        .env("FAR", world[1].id().to_string())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    world
-});
-
-/// A process in a new network namespace, which it is in when this returns.
-fn namespace() -> Child {
-    let mut child = Command::new("unshare")
-        .args([
-            "--net",
-            "sh",
-            "-c",
-            "ip link set lo up && echo up && exec cat",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, "up\n");
-    child
-}
 
 async fn ping(target: &str, options: PingOptions) -> Result<EchoReply, PingError> {
     LazyLock::force(&WORLD);
@@ -310,70 +238,6 @@ async fn the_program_ping_agrees() {
     let ours = reply.to_string();
     let (ours, _) = ours.split_once("time=").unwrap();
     assert!(text.contains(ours), "{text}");
-}
-
-/// `tcpdump` at work.
-struct Tcpdump {
-    lines: tokio::io::Lines<AsyncBufReader<tokio::process::ChildStdout>>,
-    /// Killed when dropped.
-    _child: tokio::process::Child,
-}
-
-impl Tcpdump {
-    /// Captures when this returns. In immediate mode every packet gets a slot for the longest
-    /// packet there can be, and on loopback the buffer then has only a few: the snapshot length
-    /// makes them smaller and many.
-    async fn start(device: &str, options: &[&str], filter: &str) -> Self {
-        let mut child = AsyncCommand::new("tcpdump")
-            .args(["-n", "-l", "--immediate-mode", "--snapshot-length=256"])
-            .args(["-Z", "root", "-i", device])
-            .args(options)
-            .arg(filter)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut errors = AsyncBufReader::new(child.stderr.take().unwrap()).lines();
-        loop {
-            let line = errors.next_line().await.unwrap().unwrap();
-            if line.contains("listening on") {
-                break;
-            }
-        }
-        // Further messages must find a reader, or tcpdump dies of SIGPIPE.
-        tokio::spawn(async move { while let Ok(Some(_)) = errors.next_line().await {} });
-        Self {
-            lines: AsyncBufReader::new(child.stdout.take().unwrap()).lines(),
-            _child: child,
-        }
-    }
-
-    async fn line(&mut self) -> String {
-        let limit = scaled(Duration::from_secs(10)).unwrap();
-        let line = timeout(limit, self.lines.next_line()).await;
-        line.expect("tcpdump prints a packet").unwrap().unwrap()
-    }
-
-    /// Per client port, the flags of its packets, until `connections` have ended.
-    async fn flags(&mut self, server: SocketAddr, connections: usize) -> BTreeMap<u16, String> {
-        let server = format!("{}.{}", server.ip(), server.port());
-        let mut flags: BTreeMap<u16, String> = BTreeMap::new();
-        let ended = |flags: &String| flags.matches('F').count() == 2;
-        while flags.values().filter(|flags| ended(flags)).count() < connections {
-            let line = self.line().await;
-            // `TIME IP SOURCE > DESTINATION: Flags [FLAGS], …`
-            let fields: Vec<_> = line.split_whitespace().collect();
-            let from_server = fields[2] == server;
-            let client = if from_server { fields[4] } else { fields[2] };
-            let (_, port) = client.trim_end_matches(':').rsplit_once('.').unwrap();
-            let direction = if from_server { '<' } else { '>' };
-            let packet = fields[6].trim_matches(['[', ']', ',']);
-            let seen = flags.entry(port.parse().unwrap()).or_default();
-            seen.push_str(&format!("{direction}{packet} "));
-        }
-        flags
-    }
 }
 
 /// Client's packets are `>`, the server's `<`: the seven of the walk-through, and the end.
