@@ -1,9 +1,7 @@
 //! Captures on real packet sockets: filters as the kernel applies them, what metadata says, that
 //! nothing is lost.
 //!
-//! Everything here happens on `lo` (and one TUN device) of the network namespace in which the
-//! process runs, so it must be a fresh one. The entry of the sandbox goes here; until then:
-//! `unshare -n cargo test -p podlab --features netns --test capture`.
+//! Everything here happens on `lo` (and one TUN device) of the sandbox.
 #![cfg(feature = "netns")]
 
 mod frames;
@@ -20,6 +18,8 @@ use nix::libc;
 use podlab::capture::{Capture, CaptureError, CaptureSocket, Captured, Direction, Filter};
 use podlab::packet::{ChecksumState, ChecksumVerdict, LinkType, Packet};
 use tokio::sync::{Mutex, MutexGuard};
+
+podlab::sandbox!();
 
 /// Long enough for the slowest machine: a wait ends with the event, not with the time.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod clock;
 mod error;
 mod filter;
 mod pcapng;
@@ -39,6 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub(crate) use clock::keep_stamping;
 pub use error::CaptureError;
 pub use filter::Filter;
 pub use pcapng::{PcapngError, save_pcapng, write_pcapng};

@@ -24,6 +24,7 @@ use nix::unistd::{ForkResult, Pid, Uid, fork};
 
 use super::NamespaceError;
 use super::mounts::{make_private, mount_new};
+use crate::capture::keep_stamping;
 
 const OBJECT: &str = "the sandbox";
 
@@ -158,6 +159,9 @@ fn init(supervisor: &OwnedFd) -> Result<(), SandboxError> {
         ForkResult::Child => {
             // Nobody else can have set it: this process has had one thread all along.
             STATE_DIR.get_or_init(|| state_dir);
+            keep_stamping().map_err(|source| {
+                NamespaceError::new("switch packet time stamps on", OBJECT, source)
+            })?;
             Ok(())
         }
     }

@@ -1,7 +1,4 @@
 //! Probes over real namespaces: pings through a router, and the packets of a GET.
-//!
-//! The tests run in the process' own network namespace, which must be a fresh one: they say so
-//! where it is not.
 #![cfg(feature = "netns")]
 #![expect(
     clippy::unwrap_used,
@@ -25,6 +22,8 @@ use std::time::Duration;
 use tcpdump::Tcpdump;
 use tokio::process::Command as AsyncCommand;
 use world::WORLD;
+
+podlab::sandbox!();
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
