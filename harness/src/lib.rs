@@ -1,4 +1,97 @@
-//! Podlab boots multi-node pod networks out of Linux namespaces.
+//! Podlab boots multi-node pod networks out of Linux namespaces, runs the real dataplane agent in
+//! every node, and lets a test prove what the network does: from pings, HTTP, routing tables and
+//! captured packets.
+//!
+//! # Enter the sandbox
+//!
+//! A test crate moves into namespaces of its own before it has any thread. Nothing that a test
+//! does can reach the host, and nothing stays when the process ends, however it ends.
+//!
+//! ```no_run
+//! podlab::sandbox!();
+//! # fn main() {}
+//! ```
+//!
+//! A program calls [`sandbox::enter`] first thing in `main`.
+//!
+//! # Boot a cluster
+//!
+//! The builder fills a plain value, [`spec::ClusterSpec`]; [`boot`](spec::ClusterSpec::boot)
+//! checks all of it first, and returns when every agent has said that it is ready.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), podlab::Error> {
+//! use podlab::Cluster;
+//!
+//! let cluster = Cluster::builder()
+//!     .node("k8s-worker-1", |n| n.address("10.12.22.2/16").block("192.168.1.0/24"))
+//!     .node("k8s-worker-2", |n| n.address("10.12.22.3/16").block("192.168.2.0/24"))
+//!     .pod("test-tools", |p| p.on("k8s-worker-1").address("192.168.1.12"))
+//!     .pod("web", |p| p.on("k8s-worker-2").address("192.168.2.6").serve_http(8080))
+//!     .boot()
+//!     .await?;
+//! println!("{}", cluster.boot_report());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Ask from where a user would ask
+//!
+//! Nodes, pods and the fabric between them are [`Machine`]s, and the verbs live on them.
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! let (tools, web) = (cluster.pod("test-tools")?, cluster.pod("web")?);
+//! let reply = tools.ping(&web).await?;
+//! assert_eq!(reply.ttl, 62); // two forwarding hops; the tunnel costs none
+//! let page = tools.http_get(&web, 8080, "/").await?;
+//! assert_eq!(page.text(), "<p>Hi from web</p>");
+//! let curl = tools.exec("curl -sS http://192.168.2.6:8080/").await?.success()?;
+//! assert_eq!(curl.stdout, page.text());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Look at the wire
+//!
+//! A capture sees every packet from the moment it was made, on any device of any machine.
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! use podlab::capture::Filter;
+//!
+//! let node = cluster.node("k8s-worker-1")?;
+//! let underlay = node.capture(node.underlay(), &Filter::protocol(4))?;
+//! cluster.pod("test-tools")?.ping(&cluster.pod("web")?).await?;
+//! for captured in underlay.stop().await?.packets {
+//!     assert_eq!(captured.packet.ipip_depth(), 1, "{captured}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Read what the kernel has
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! let node = cluster.node("k8s-worker-1")?;
+//! for route in node.routes().await? {
+//!     println!("{} via {:?}", route.destination, route.gateway);
+//! }
+//! print!("{}", node.route_table().await?); // as `route -n` prints it
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Bring another agent
+//!
+//! Whatever fulfils the contract of the module [`agent`] can take the place of `podlab-agent`:
+//! implement [`agent::Agent`] and boot with [`boot_with`](spec::ClusterSpec::boot_with).
+//!
+//! # Requirements
+//!
+//! Linux with network namespaces, veth and bridge; root, or `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` and
+//! `CAP_NET_RAW`. All time limits are multiplied by the environment variable `PODLAB_PATIENCE`.
 
 pub mod agent;
 pub mod capture;

@@ -1,8 +1,8 @@
 //! The one module of the harness that speaks netlink.
 //!
-//! A [`Netlink`] is a connection whose socket was made inside one network namespace; requests
-//! then run on the caller's tokio runtime. What is read back are the typed values of
-//! [`Link`], [`Address`], [`Route`] and [`Neighbour`].
+//! A connection's socket is made inside one network namespace; requests then run on the caller's
+//! tokio runtime. What is read back are the typed values [`Link`], [`Address`], [`Route`] and
+//! [`Neighbour`].
 
 mod address;
 mod error;

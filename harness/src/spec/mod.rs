@@ -2,7 +2,7 @@
 //!
 //! A [`ClusterSpec`] is a plain serde value: builders fill it, scenario files can fill it too.
 //! Addresses are texts in it, so that one that is no address is a fault with a name like any
-//! other. [`ClusterSpec::plan`] checks the whole and reports all faults at once.
+//! other. [`ClusterSpec::validate`] checks the whole and reports all faults at once.
 
 mod builder;
 mod check;

@@ -159,11 +159,11 @@ fn a_fault_names_the_thing_and_says_what_to_do(
     assert_eq!(error.faults.len(), 1, "one thing is broken: {error}");
     let text = error.to_string();
     assert!(text.contains(message), "{text}");
-    let hints = text
+    let mut hints = text
         .lines()
         .filter(|line| line.trim_start().starts_with("hint: "));
     assert!(
-        hints.last().is_some_and(|line| line.contains(hint)),
+        hints.next_back().is_some_and(|line| line.contains(hint)),
         "{text}"
     );
 }

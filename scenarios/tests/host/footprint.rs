@@ -13,7 +13,7 @@ use tempfile::TempDir;
 type Namespace = String;
 
 /// The host before a run.
-pub struct Host {
+pub(crate) struct Host {
     links: BTreeSet<String>,
     mounts: BTreeSet<String>,
     files: BTreeSet<PathBuf>,
@@ -24,17 +24,17 @@ pub struct Host {
 
 /// The processes of a run and all namespaces that they live in or hold open.
 #[derive(Debug)]
-pub struct Footprint {
-    pub processes: BTreeSet<u32>,
-    pub namespaces: BTreeSet<Namespace>,
+pub(crate) struct Footprint {
+    pub(crate) processes: BTreeSet<u32>,
+    pub(crate) namespaces: BTreeSet<Namespace>,
 }
 
 impl Host {
     /// The environment variable by which the processes of a run are told from all others: it is
     /// inherited by whatever they start.
-    pub const MARKER: &str = "PODLAB_TEST_RUN";
+    pub(crate) const MARKER: &str = "PODLAB_TEST_RUN";
 
-    pub fn before() -> Result<Self> {
+    pub(crate) fn before() -> Result<Self> {
         Ok(Self {
             links: links()?,
             mounts: mounts()?,
@@ -44,11 +44,11 @@ impl Host {
         })
     }
 
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    pub fn new_marker(&self) -> String {
+    pub(crate) fn new_marker(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         format!(
             "{}-{}",
@@ -59,7 +59,7 @@ impl Host {
 
     /// Fails unless everything of a run is gone. The kernel takes namespaces down a moment after
     /// their last process.
-    pub async fn assert_clean(&self, run: &Footprint) -> Result<()> {
+    pub(crate) async fn assert_clean(&self, run: &Footprint) -> Result<()> {
         let own = run.own_namespaces(self);
         ensure!(!own.is_empty(), "the run had no namespace of its own");
         eventually(
@@ -94,7 +94,7 @@ impl Host {
 
 impl Footprint {
     /// The run whose processes carry `marker`.
-    pub fn of(marker: &str) -> Result<Self> {
+    pub(crate) fn of(marker: &str) -> Result<Self> {
         let wanted = format!("{}={marker}", Host::MARKER);
         let marked = |id: &u32| {
             let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
@@ -111,7 +111,7 @@ impl Footprint {
     }
 
     /// Those that are not the host's own.
-    pub fn own_namespaces(&self, host: &Host) -> BTreeSet<Namespace> {
+    pub(crate) fn own_namespaces(&self, host: &Host) -> BTreeSet<Namespace> {
         self.namespaces
             .difference(&host.own_namespaces)
             .cloned()

@@ -12,14 +12,14 @@ use super::footprint::{Footprint, Host};
 const TOUR: &str = env!("CARGO_BIN_EXE_seed-tour");
 
 /// A running `seed-tour` that waits for a line.
-pub struct Tour {
+pub(crate) struct Tour {
     child: Child,
     marker: String,
 }
 
 impl Tour {
     /// Starts it and waits until its cluster is up.
-    pub fn start(host: &Host, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(host: &Host, arguments: &[&str]) -> Result<Self> {
         let marker = host.new_marker();
         let mut child = Command::new(TOUR)
             .args(arguments)
@@ -41,12 +41,12 @@ impl Tour {
     }
 
     /// Every process and namespace of the run.
-    pub fn footprint(&self) -> Result<Footprint> {
+    pub(crate) fn footprint(&self) -> Result<Footprint> {
         Footprint::of(&self.marker)
     }
 
     /// Lets it go on and end.
-    pub fn finish(mut self) -> Result<ExitStatus> {
+    pub(crate) fn finish(mut self) -> Result<ExitStatus> {
         self.child
             .stdin
             .take()
@@ -57,13 +57,13 @@ impl Tour {
     }
 
     /// Kills the process that was started, and nothing else.
-    pub fn kill(mut self) -> Result<ExitStatus> {
+    pub(crate) fn kill(mut self) -> Result<ExitStatus> {
         self.child.kill()?;
         Ok(self.child.wait()?)
     }
 
     /// Runs it as an ordinary user, to its end.
-    pub fn as_nobody(host: &Host) -> Result<Output> {
+    pub(crate) fn as_nobody(host: &Host) -> Result<Output> {
         // The build folder may be closed to others, so the program is copied into the open.
         let program = host.home().join("seed-tour");
         std::fs::copy(TOUR, &program)?;

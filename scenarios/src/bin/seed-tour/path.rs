@@ -11,28 +11,28 @@ use podlab::{Cluster, Pod};
 use podlab_scenarios::seed::TUNNEL;
 
 /// One ping, hop by hop.
-pub struct Journey {
-    pub from: String,
-    pub to: String,
-    pub request: Vec<Hop>,
-    pub reply: Vec<Hop>,
-    pub result: EchoReply,
+pub(crate) struct Journey {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) request: Vec<Hop>,
+    pub(crate) reply: Vec<Hop>,
+    pub(crate) result: EchoReply,
 }
 
 /// A device that a packet passed.
-pub struct Hop {
-    pub machine: String,
-    pub device: String,
+pub(crate) struct Hop {
+    pub(crate) machine: String,
+    pub(crate) device: String,
     /// The time since the first hop.
-    pub after: Duration,
-    pub packet: Captured,
+    pub(crate) after: Duration,
+    pub(crate) packet: Captured,
 }
 
 /// Pings `to` from `from` while every device of the path is captured.
 ///
 /// # Errors
 /// When the ping fails, or a device of the path did not see it.
-pub async fn follow(cluster: &Cluster, from: &Pod, to: &Pod) -> Result<Journey> {
+pub(crate) async fn follow(cluster: &Cluster, from: &Pod, to: &Pod) -> Result<Journey> {
     let taps = start_taps(cluster, from, to)?;
     let result = from.ping(to).await?;
     let mut seen = Vec::new();

@@ -10,7 +10,7 @@ use crate::path::{Hop, Journey};
 ///
 /// # Errors
 /// When a node cannot be asked for its routes.
-pub fn print(cluster: &Cluster, journey: &Journey) -> Result<()> {
+pub(crate) fn print(cluster: &Cluster, journey: &Journey) -> Result<()> {
     println!("\nThe seed's cluster, as it stands:\n");
     println!("  nodes");
     for node in cluster.nodes() {

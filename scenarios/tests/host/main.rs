@@ -2,17 +2,15 @@
 //! enter it.
 #![cfg(feature = "netns")]
 
-mod host {
-    pub mod footprint;
-    pub mod tour;
-}
+mod footprint;
+mod tour;
 
 use std::os::unix::process::ExitStatusExt;
 
 use anyhow::Result;
-use host::footprint::Host;
-use host::tour::Tour;
+use footprint::Host;
 use rstest::rstest;
+use tour::Tour;
 
 /// Proves that a run leaves nothing on the host, however it ends: no namespace (by inode), no
 /// process, no link, no mount, no file.
