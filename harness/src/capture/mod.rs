@@ -20,13 +20,13 @@
 //! # }
 //! ```
 
-mod clock;
 mod error;
 mod filter;
 mod pcapng;
 mod program;
 mod recording;
 mod socket;
+mod time_stamps;
 
 use std::fmt;
 use std::io;
@@ -40,12 +40,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub(crate) use clock::keep_stamping;
 pub use error::CaptureError;
 pub use filter::Filter;
 pub use pcapng::{PcapngError, save_pcapng, write_pcapng};
 pub use recording::{Captured, Direction, Recording};
 pub use socket::CaptureSocket;
+pub use time_stamps::TimeStamps;
 
 use crate::packet::{LinkType, Packet};
 use socket::ReceiveBuffer;

@@ -18,7 +18,10 @@ pub enum Direction {
 /// A captured packet. Cheap to clone. Prints as time, tap, direction and tcpdump's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// When the kernel saw it, in nanoseconds of the wall clock.
+    /// When the kernel saw it, in nanoseconds of the wall clock; without a [`TimeStamps`] the
+    /// first packets may carry the time at which they were read.
+    ///
+    /// [`TimeStamps`]: super::TimeStamps
     pub time: SystemTime,
     /// Which way it went.
     pub direction: Direction,

@@ -24,12 +24,15 @@ use nix::unistd::{ForkResult, Pid, Uid, fork};
 
 use super::NamespaceError;
 use super::mounts::{make_private, mount_new};
-use crate::capture::keep_stamping;
+use crate::capture::TimeStamps;
 
 const OBJECT: &str = "the sandbox";
 
 /// Set once in the worker; the state folder lies on the sandbox's own tmpfs.
 static STATE_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// On from before the first packet, so that the first capture's times can be compared.
+static TIME_STAMPS: OnceLock<TimeStamps> = OnceLock::new();
 
 /// Why the sandbox could not be entered.
 #[derive(Debug, thiserror::Error)]
@@ -159,9 +162,10 @@ fn init(supervisor: &OwnedFd) -> Result<(), SandboxError> {
         ForkResult::Child => {
             // Nobody else can have set it: this process has had one thread all along.
             STATE_DIR.get_or_init(|| state_dir);
-            keep_stamping().map_err(|source| {
+            let stamps = TimeStamps::switch_on().map_err(|source| {
                 NamespaceError::new("switch packet time stamps on", OBJECT, source)
             })?;
+            TIME_STAMPS.get_or_init(|| stamps);
             Ok(())
         }
     }

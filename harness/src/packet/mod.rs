@@ -40,7 +40,7 @@ mod tcp_option;
 mod tcpdump;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::Ipv4Addr;
 use std::ops::Range;

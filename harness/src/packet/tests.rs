@@ -1,7 +1,7 @@
 //! Tests of the decoder. The frames come from `tests/frames`, built header by header.
 
 #[path = "../../tests/frames/mod.rs"]
-mod frames;
+pub(crate) mod frames;
 
 mod checksum;
 mod decode;

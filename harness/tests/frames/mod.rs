@@ -5,6 +5,10 @@
     unreachable_pub,
     reason = "every test binary uses a part of it"
 )]
+#![allow(
+    clippy::unwrap_used,
+    reason = "frames that cannot be built are a fault of the test"
+)]
 
 use etherparse::{IpNumber, Ipv4Header, TcpHeader, UdpHeader};
 

@@ -8,9 +8,7 @@ use proptest::prelude::*;
 
 use super::super::program::Instruction;
 use super::Filter;
-
-#[path = "../../../tests/frames/mod.rs"]
-mod frames;
+use crate::packet::tests::frames;
 
 /// Runs a program as the kernel would on an Ethernet frame. A load beyond the packet drops it.
 fn accepts(filter: &Filter, frame: &[u8]) -> bool {
@@ -110,6 +108,16 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
             )),
         ),
         (
+            "ipip fragment",
+            ip(&frames::ipv4_with(
+                4,
+                frames::NODE_A,
+                frames::NODE_B,
+                &frames::syn(),
+                fragment,
+            )),
+        ),
+        (
             "options",
             ip(&frames::ipv4_with(
                 6,
@@ -134,7 +142,7 @@ fn assert_accepts(filter: Filter, expected: &[&str]) {
     assert_eq!(accepted, expected, "{filter}");
 }
 
-const IPV4: [&str; 8] = [
+const IPV4: [&str; 9] = [
     "tcp",
     "udp",
     "icmp",
@@ -142,9 +150,13 @@ const IPV4: [&str; 8] = [
     "ipip icmp",
     "ipip ipip tcp",
     "fragment",
+    "ipip fragment",
     "options",
 ];
-const IPIP: [&str; 3] = ["ipip tcp", "ipip icmp", "ipip ipip tcp"];
+/// Outer packets of protocol 4.
+const IPIP: [&str; 4] = ["ipip tcp", "ipip icmp", "ipip ipip tcp", "ipip fragment"];
+/// Those that hold an inner header.
+const WITH_INNER: [&str; 3] = ["ipip tcp", "ipip icmp", "ipip ipip tcp"];
 
 #[test]
 fn single_terms() {
@@ -180,8 +192,8 @@ fn joined_terms() {
 
 #[test]
 fn inner_headers() {
-    assert_accepts(Filter::inner(Filter::everything()), &IPIP);
-    assert_accepts(Filter::inner(Filter::ipv4()), &IPIP);
+    assert_accepts(Filter::inner(Filter::everything()), &WITH_INNER);
+    assert_accepts(Filter::inner(Filter::ipv4()), &WITH_INNER);
     assert_accepts(Filter::inner(Filter::arp()), &[]);
     assert_accepts(Filter::inner(Filter::port(8080)), &["ipip tcp"]);
     assert_accepts(

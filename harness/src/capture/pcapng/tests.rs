@@ -161,6 +161,16 @@ fn drops_are_in_the_statistics() {
     );
 }
 
+/// A reader takes the first half of a time for the high one, in the statistics as with packets.
+#[test]
+fn times_are_written_high_half_first() {
+    let bytes = write_pcapng(Vec::new(), &two_recordings()).unwrap();
+    let times = bytes
+        .windows(8)
+        .filter(|bytes| *bytes == LATE.to_be_bytes());
+    assert_eq!(times.count(), 2, "one packet, one block of statistics");
+}
+
 #[test]
 fn a_file_that_cannot_be_made_is_named() {
     let error = save_pcapng("/nonexistent/x.pcapng".as_ref(), &[]).unwrap_err();

@@ -78,7 +78,8 @@ fn any_depth_of_ipip_is_followed() {
 
 #[test]
 fn link_padding_is_not_payload() {
-    let mut frame = frames::ethernet(0x0800, &frames::udp(1, 2, b"abc"));
+    let udp = frames::udp(1, 2, b"abc");
+    let mut frame = frames::ethernet(0x0800, &udp);
     frame.resize(60, 0xee);
     let packet = Packet::decode(LinkType::Ethernet, frame);
     assert_eq!(
@@ -86,6 +87,39 @@ fn link_padding_is_not_payload() {
         (&b"abc"[..], 3)
     );
     assert_eq!((packet.stop(), packet.wire_length()), (None, 60));
+    assert_eq!(packet.inner_bytes(), Some(&udp[..]));
+
+    let mut frame = frames::ethernet(0x0806, &frames::arp(1, [0; 6]));
+    frame.resize(60, 0xee);
+    let packet = Packet::decode(LinkType::Ethernet, frame);
+    assert_eq!((packet.payload(), packet.stop()), (&b""[..], None));
+}
+
+#[test]
+fn a_udp_datagram_may_be_shorter_than_its_ip_packet() {
+    let mut packet = frames::udp(1, 2, b"abcdef");
+    packet[25] = 8 + 4;
+    let packet = raw(packet);
+    assert_eq!((packet.payload(), packet.stop()), (&b"abcd"[..], None));
+}
+
+#[test]
+fn the_first_fragment_carries_less_than_its_udp_length() {
+    let mut segment = frames::udp(1, 2, b"abcdefgh")[20..].to_vec();
+    segment[5] = 99;
+    let more = |header: &mut etherparse::Ipv4Header| header.more_fragments = true;
+    let packet = raw(frames::ipv4_with(
+        17,
+        frames::POD_A,
+        frames::POD_B,
+        &segment,
+        more,
+    ));
+    assert_eq!((packet.payload(), packet.stop()), (&b"abcdefgh"[..], None));
+    assert_eq!(
+        packet.to_string(),
+        "IP 192.168.1.12.1 > 192.168.2.6.2: UDP, length 91"
+    );
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Beginning and end of a capture, and the errors of its beginning.
+
+use nix::libc;
+use podlab::capture::{Capture, CaptureError, CaptureSocket, Filter};
+
+use crate::support::{PATIENCE, lo, start};
+
+#[tokio::test]
+async fn a_dropped_capture_closes_its_socket() {
+    let _turn = lo().await;
+    let sockets = || {
+        std::fs::read_to_string("/proc/net/packet")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = sockets();
+    let capture = start(&Filter::everything());
+    assert_eq!(sockets(), before + 1);
+    drop(capture);
+    let closed = async {
+        while sockets() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_name_the_device_and_say_what_to_do() {
+    let _turn = lo().await;
+    let missing = CaptureSocket::open("ens192", &Filter::everything()).unwrap_err();
+    let text = missing.to_string();
+    assert!(
+        text.starts_with("cannot capture on ens192: no such device\nhint: "),
+        "{text}"
+    );
+    let CaptureError::NoSuchDevice { present, .. } = missing else {
+        panic!("{text}")
+    };
+    assert!(present.contains(&"lo".to_owned()), "{present:?}");
+    let any = (1..=400).map(Filter::port).reduce(Filter::or).unwrap();
+    let long = CaptureSocket::open("lo", &any).unwrap_err();
+    assert!(
+        matches!(
+            long,
+            CaptureError::FilterTooLong {
+                instructions: 4097..,
+                ..
+            }
+        ),
+        "{long}"
+    );
+    let unprivileged = std::thread::spawn(|| {
+        let nobody = 65534;
+        // SAFETY: the system call has no memory arguments. Unlike setresuid(3) it changes this
+        // thread alone, which ends here.
+        unsafe { libc::syscall(libc::SYS_setresuid, nobody, nobody, nobody) };
+        CaptureSocket::open("lo", &Filter::everything()).unwrap_err()
+    });
+    let error = unprivileged.join().unwrap();
+    assert!(
+        matches!(error, CaptureError::NotPermitted { .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("\nhint: needs CAP_NET_RAW"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_capture_needs_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _turn = runtime.block_on(lo());
+    let socket = CaptureSocket::open("lo", &Filter::everything()).unwrap();
+    let error = Capture::start(socket, "n1/lo").unwrap_err();
+    assert_eq!(error.to_string(), "cannot start a capture on n1/lo");
+}
