@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::Captured;
+use crate::patience::PatienceError;
 
 /// A capture could not be made, or did not show what was waited for.
 #[derive(Debug, Error)]
@@ -43,6 +44,9 @@ pub enum CaptureError {
         /// The kernel's number for the kind of device (`linux/if_arp.h`).
         arphrd: u16,
     },
+    /// The patience factor in the environment is no number.
+    #[error(transparent)]
+    Patience(#[from] PatienceError),
     /// The compiled filter is longer than the kernel allows.
     #[error(
         "the filter for {device} has {instructions} instructions\n\

@@ -48,6 +48,7 @@ pub use socket::CaptureSocket;
 pub use time_stamps::TimeStamps;
 
 use crate::packet::{LinkType, Packet};
+use crate::patience::scaled;
 use socket::ReceiveBuffer;
 
 /// Packets to read before other tasks get their turn.
@@ -144,8 +145,8 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// [`CaptureError::NotSeen`] after `within`, with what was captured instead; or the capture
-    /// itself failed.
+    /// [`CaptureError::NotSeen`] after `within` (scaled by the patience factor), with what was
+    /// captured instead; or the capture itself failed.
     pub async fn wait_for(
         &self,
         mut predicate: impl FnMut(&Captured) -> bool,
@@ -173,6 +174,7 @@ impl Capture {
         mut evaluate: impl FnMut(&[Captured]) -> Option<T>,
         within: Duration,
     ) -> Result<T, CaptureError> {
+        let within = scaled(within)?;
         let mut count = self.shared.count.subscribe();
         let mut seen = Vec::new();
         let search = async {

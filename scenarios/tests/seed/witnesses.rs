@@ -27,6 +27,8 @@ async fn tcpdump(
 ) -> Result<Process> {
     let program = Program::new("tcpdump")
         .args(["-i", device, "-l", "--immediate-mode"])
+        // Its ring has room for a handful of packets only if each may have 256 KiB.
+        .args(["-s", "2048"])
         // In a user namespace there is nobody to become.
         .args(["-Z", "root"])
         .args(options)
