@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use podlab::Cluster;
 use podlab::eventually::eventually;
+use podlab::probe::icmp::PingOptions;
 use podlab::process::Program;
 use podlab_scenarios::seed::{self, DEMO_W2, HTTP_PORT, SERVER, TEST_TOOLS, WORKER_2};
 
@@ -28,7 +29,13 @@ async fn two_copies_in_one_process_do_not_notice_each_other() -> Result<()> {
     one.node(WORKER_2)?
         .set_link_up(seed::UNDERLAY, false)
         .await?;
-    assert!(ask(&one).await.is_err());
+    let impatient = PingOptions {
+        timeout: Duration::from_millis(300),
+        ..PingOptions::default()
+    };
+    let (from, to) = (one.pod(TEST_TOOLS)?, one.pod(DEMO_W2)?);
+    assert!(from.ping_with(&to, &impatient).await.is_err());
+    drop((from, to));
     ask(&two).await?;
     drop(one);
     ask(&two).await?;
