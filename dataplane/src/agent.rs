@@ -74,6 +74,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     let mut agent = Agent::new(options.node, store, desired, kernel, encapsulation);
     loop {
+        // Not left to the timer, which wakes up a millisecond late.
+        if agent.next_pass() <= Instant::now() {
+            agent.pass()?;
+        }
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -82,9 +86,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
                 for change in changes {
                     changed |= change.apply(&mut agent.store);
                 }
-                if changed {
-                    agent.datastore_changed();
-                }
+                agent.datastore_read(changed);
             }
             events = events.next() => {
                 let events = events.map_err(Failure::runtime)?;
@@ -92,7 +94,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
                     agent.again();
                 }
             }
-            () = sleep_until(agent.next_pass()) => agent.pass()?,
+            () = sleep_until(agent.next_pass()) => {}
         }
     }
     notify::send(&["STOPPING=1"]);
@@ -124,6 +126,7 @@ struct Agent {
     /// Before that it would take more than its share of the processor.
     not_before: Instant,
     resync: Instant,
+    files: Notices,
     faults: Notices,
     troubles: Notices,
 }
@@ -148,6 +151,7 @@ impl Agent {
             due: Some(now),
             not_before: now,
             resync: now,
+            files: Notices::default(),
             faults: Notices::default(),
             troubles: Notices::default(),
         }
@@ -163,7 +167,13 @@ impl Agent {
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
-    fn datastore_changed(&mut self) {
+    /// Files were read again; `changed` tells whether they now say something else.
+    fn datastore_read(&mut self, changed: bool) {
+        self.files
+            .update(self.store.complaints(), |what| error!("datastore: {what}"));
+        if !changed {
+            return;
+        }
         let mut faults: BTreeSet<String> = check(self.store.snapshot())
             .iter()
             .map(ToString::to_string)
@@ -221,9 +231,8 @@ impl Agent {
         }
         if report.changes > 0 {
             info!(
-                "{} changes written in {:.1?}; {}",
-                report.changes,
-                took,
+                "wrote {} in {took:.1?}; {}",
+                count(report.changes, "change"),
                 status(&report)
             );
         }
@@ -262,9 +271,17 @@ impl Agent {
 }
 
 fn status(report: &Report) -> String {
-    let waiting = match report.pods_waiting.len() {
-        0 => String::new(),
-        n => format!(", {n} pods wait for their interface"),
-    };
-    format!("{} routes in place{waiting}", report.routes)
+    let routes = format!("{} in place", count(report.routes, "route"));
+    match report.pods_waiting.len() {
+        0 => routes,
+        waiting => format!(
+            "{routes}, {} waiting for their interface",
+            count(waiting, "pod")
+        ),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }

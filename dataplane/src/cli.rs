@@ -25,6 +25,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one command line")]
 enum Command {
     /// Runs until SIGTERM or SIGINT; the network stays as it is then.
     ///

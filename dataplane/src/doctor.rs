@@ -19,7 +19,7 @@ pub(crate) fn print() -> ExitCode {
     let privilege = net_admin();
     let sysctls = sysctls();
     let (backends, auto) = backends();
-    let could_run = privilege.is_ok() && sysctls.is_ok() && auto.is_ok();
+    let could_run = privilege.is_ok() && sysctls.is_ok() && auto.is_some();
 
     line("CAP_NET_ADMIN", &privilege);
     line("IPv4 sysctls writable", &sysctls);
@@ -29,8 +29,8 @@ pub(crate) fn print() -> ExitCode {
     line("nftables", &nftables());
     line("inotify", &notifications());
     match auto {
-        Ok((name, why)) => println!("--encap auto takes {name} ({why})"),
-        Err(why) => println!("--encap auto takes none ({why})"),
+        Some((name, why)) => println!("--encap auto takes {name} ({why})"),
+        None => println!("--encap auto takes none (no backend works here)"),
     }
     if could_run {
         ExitCode::SUCCESS
@@ -46,22 +46,21 @@ fn line(what: &str, answer: &Answer) {
     }
 }
 
+type Backends = Vec<(&'static str, Answer)>;
+
 /// Every backend's own answer, and what `auto` makes of them.
-fn backends() -> (
-    Vec<(&'static str, Answer)>,
-    Result<(&'static str, String), String>,
-) {
+fn backends() -> (Backends, Option<(&'static str, String)>) {
     let mut kernel = match Kernel::new() {
         Ok(kernel) => kernel,
-        Err(error) => return (Vec::new(), Err(report::line(&error))),
+        Err(error) => return (vec![("(any)", Err(report::line(&error)))], None),
     };
-    let answers: Vec<(&'static str, Answer)> = encap::candidates(Choice::Auto)
+    let answers: Backends = encap::candidates(Choice::Auto)
         .into_iter()
         .map(|mut backend| (backend.name(), backend.look(&mut kernel)))
         .collect();
     let auto = encap::select(Choice::Auto, answers.clone(), |b| b.0, |b| b.1.clone())
         .map(|selected| (selected.backend.0, selected.why))
-        .map_err(|error| report::line(&error));
+        .ok();
     (answers, auto)
 }
 

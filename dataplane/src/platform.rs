@@ -1,6 +1,6 @@
 //! What the agent asks of its kernel: typed values and small traits.
 //!
-//! [`netlink`](crate::netlink) and [`sysctl`](crate::sysctl) answer in earnest, a fake in
+//! The modules `netlink` and `sysctl` answer in earnest, a fake in
 //! memory answers in unit tests. Only IPv4 is spoken of.
 
 use std::fmt;

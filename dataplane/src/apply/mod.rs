@@ -115,6 +115,7 @@ pub(crate) fn sync(
     pods::sysctls(platform, desired, &devices, &mut report);
     routes::apply(platform, desired, &devices, &mut report)?;
     pods::neighbours(platform, desired, &devices, &mut report)?;
+    tunnel::strip(platform, desired, &devices, &mut report)?;
     let ours = desired
         .interfaces
         .iter()

@@ -31,12 +31,11 @@ pub(super) fn apply(
             .insert(format!("the underlay interface {} is down", underlay.name));
     }
     let Some(tunnel) = desired.tunnel else {
-        if let Err(error) = encapsulation.idle() {
+        if let Err(error) = encapsulation.receive_only(&desired.peers) {
             refused(&error, report);
         }
-        return addresses(platform, devices.by_name.get(TUNNEL), None, report);
+        return Ok(false);
     };
-
     let links: Vec<Link> = devices.by_name.values().cloned().collect();
     let spec = TunnelSpec {
         mtu: tunnel.mtu.on(underlay.mtu),
@@ -56,6 +55,22 @@ pub(super) fn apply(
     let links = if changed { platform.links()? } else { links };
     let device = links.iter().find(|link| link.name == TUNNEL);
     Ok(addresses(platform, device, tunnel.address.map(Ipv4Net::from), report)? || changed)
+}
+
+/// Takes the tunnel's address away when no pool encapsulates.
+///
+/// That is the last thing to do: with its last address the device loses its routes, and until
+/// others are in place packets go by them.
+pub(super) fn strip(
+    platform: &mut dyn Platform,
+    desired: &Desired,
+    devices: &Devices,
+    report: &mut Report,
+) -> Result<(), KernelError> {
+    if desired.tunnel.is_none() {
+        addresses(platform, devices.by_name.get(TUNNEL), None, report)?;
+    }
+    Ok(())
 }
 
 fn refused(error: &EncapError, report: &mut Report) {

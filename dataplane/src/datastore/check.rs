@@ -105,14 +105,8 @@ fn endpoints(snapshot: &Snapshot, faults: &mut Vec<Fault>) {
         };
         let (pod, namespace) = (&endpoint.pod, &endpoint.namespace);
         if !snapshot.nodes.contains_key(node) {
-            let known = snapshot
-                .nodes
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", ");
             fault(format!(
-                "pod {namespace}/{pod} is on node {node}, which is unknown (known: {known})"
+                "pod {namespace}/{pod} is on node {node}, which has no nodes/{node}.json"
             ));
         }
         for &address in endpoint
@@ -171,7 +165,7 @@ mod tests {
         "endpoints/k8s-worker-1/x.json: address 192.168.77.1 of pod default/cali1 is in no node's block")]
     #[case::pod_on_an_unknown_node(
         |s: &mut Snapshot| { s.endpoints.insert(("nowhere".into(), "x".into()), endpoint("cali1", "192.168.1.77")); },
-        "endpoints/nowhere/x.json: pod default/cali1 is on node nowhere, which is unknown (known: k8s-master, k8s-worker-1, k8s-worker-2)")]
+        "endpoints/nowhere/x.json: pod default/cali1 is on node nowhere, which has no nodes/nowhere.json")]
     fn each_contradiction_is_named(#[case] edit: Edit, #[case] expected: &str) {
         let mut snapshot = seed();
         edit(&mut snapshot);

@@ -3,7 +3,7 @@
 //! - [`record`]: what one file may say;
 //! - [`Store`]: the files as values, each with its last good content;
 //! - [`check`]: faults that only several files together can show;
-//! - [`watch`]: which files changed.
+//! - `watch`: which files changed.
 
 mod check;
 mod poll;

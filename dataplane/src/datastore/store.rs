@@ -1,7 +1,7 @@
 //! The files of the datastore as values.
 //!
 //! A file that cannot be used keeps the content it last had when it could; that it is broken is
-//! remembered, so that it is logged once and that its recovery is noticed.
+//! remembered, so that it can be complained of until it is mended.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::fs;
@@ -103,7 +103,7 @@ impl Store {
     /// Reads every file again. Returns whether the snapshot changed.
     pub(crate) fn reload_all(&mut self) -> bool {
         let present: BTreeSet<Folder> = folders(&self.root).into_iter().collect();
-        let known: BTreeSet<Folder> = self.known().map(|file| file.folder()).collect();
+        let known: BTreeSet<Folder> = self.remembered().map(|file| file.folder()).collect();
         let mut changed = false;
         for folder in present.union(&known) {
             changed |= self.reload_folder(folder);
@@ -123,7 +123,7 @@ impl Store {
                 return false;
             }
         };
-        files.extend(self.known().filter(|file| file.folder() == *folder));
+        files.extend(self.remembered().filter(|file| file.folder() == *folder));
         let mut changed = false;
         for file in files {
             changed |= self.reload(&file);
@@ -135,29 +135,31 @@ impl Store {
     pub(crate) fn reload(&mut self, file: &File) -> bool {
         match self.read_into_snapshot(file) {
             Ok(changed) => {
-                if self.broken.remove(file).is_some() {
-                    tracing::info!("datastore: {file}: is good again");
-                }
+                self.broken.remove(file);
                 changed
             }
             Err(why) => {
-                if self.broken.get(file) != Some(&why) {
-                    tracing::error!("datastore: {file}: {why}; {}", self.fallback(file));
-                    self.broken.insert(file.clone(), why);
-                }
+                self.broken.insert(file.clone(), why);
                 false
             }
         }
     }
 
-    fn fallback(&self, file: &File) -> &'static str {
-        if self.known().any(|known| known == *file) {
-            "keeping its last good content until it is mended"
-        } else {
-            "ignoring it until it is mended"
-        }
+    /// The files that cannot be used at the moment, a line on each.
+    pub(crate) fn complaints(&self) -> BTreeSet<String> {
+        let known: BTreeSet<File> = self.known().collect();
+        let complaint = |(file, why): (&File, &String)| {
+            let instead = if known.contains(file) {
+                "keeping its last good content until it is mended"
+            } else {
+                "ignoring it until it is mended"
+            };
+            format!("{file}: {why}; {instead}")
+        };
+        self.broken.iter().map(complaint).collect()
     }
 
+    /// The files that the snapshot holds the content of.
     fn known(&self) -> impl Iterator<Item = File> {
         let snapshot = &self.snapshot;
         let pools = snapshot.pools.keys().cloned().map(File::Pool);
@@ -170,6 +172,11 @@ impl Store {
             .chain(nodes)
             .chain(endpoints)
             .chain(self.broken.keys().cloned())
+    }
+
+    /// The same, and the broken ones.
+    fn remembered(&self) -> impl Iterator<Item = File> {
+        self.known().chain(self.broken.keys().cloned())
     }
 
     fn read_into_snapshot(&mut self, file: &File) -> Result<bool, String> {
@@ -316,9 +323,19 @@ mod tests {
         fs::write(&path, &NODE[..20]).unwrap();
         assert!(!store.reload(&node("a")));
         assert_eq!(*store.snapshot(), good);
+        let complaint = store.complaints().pop_first().unwrap();
+        assert!(
+            complaint.starts_with("nodes/a.json: EOF while parsing"),
+            "{complaint}"
+        );
+        assert!(
+            complaint.ends_with("keeping its last good content until it is mended"),
+            "{complaint}"
+        );
 
         fs::write(&path, NODE.replace("22.2", "22.9")).unwrap();
         assert!(store.reload(&node("a")));
+        assert!(store.complaints().is_empty());
         assert_eq!(
             store.snapshot().nodes["a"].address.to_string(),
             "10.12.22.9/16"

@@ -1,7 +1,7 @@
 //! What a node's kernel has to hold: a pure function of the datastore.
 //!
 //! It speaks of the node's underlay interface, tunnel and pods without knowing their interface
-//! indices or which backend makes the tunnel; [`apply`](crate::apply) fills that in from what
+//! indices or which backend makes the tunnel; `apply` fills that in from what
 //! the kernel reports.
 
 mod routes;

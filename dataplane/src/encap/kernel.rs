@@ -3,7 +3,9 @@
 //! The module makes a fallback `tunl0` in every network namespace when it is loaded, so one
 //! that is there already is as good as one of our own, and it cannot be removed.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape};
@@ -84,8 +86,8 @@ impl Encapsulation for Ipip {
         Ok(true)
     }
 
-    fn idle(&mut self) -> Result<(), EncapError> {
-        // Without an address and without routes the device carries nothing.
+    fn receive_only(&mut self, _peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+        // A device that is up receives; who may send to it is the packet filter's business.
         Ok(())
     }
 
@@ -134,9 +136,6 @@ fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<(), En
 mod tests {
     use super::*;
     use crate::apply::fake::FakeKernel;
-    use std::collections::BTreeSet;
-    use std::net::Ipv4Addr;
-
     static NO_PEERS: BTreeSet<Ipv4Addr> = BTreeSet::new();
 
     fn spec(underlay: &Link, mtu: u32) -> TunnelSpec<'_> {

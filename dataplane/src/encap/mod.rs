@@ -52,8 +52,9 @@ pub(crate) trait Encapsulation {
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError>;
 
-    /// Nothing is to be encapsulated any more: takes no packets, keeps the device.
-    fn idle(&mut self) -> Result<(), EncapError>;
+    /// Nothing is to be encapsulated any more. What nodes that do not know it yet still send is
+    /// taken from `peers`; the device stays.
+    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError>;
 
     /// Another backend was chosen: removes what a former life with this one left behind.
     /// Returns whether an interface was changed.
@@ -197,8 +198,8 @@ impl Encapsulation for Selected<Box<dyn Encapsulation>> {
         self.backend.ensure(spec, links, platform)
     }
 
-    fn idle(&mut self) -> Result<(), EncapError> {
-        self.backend.idle()
+    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+        self.backend.receive_only(peers)
     }
 
     /// Once is enough: the others do nothing in this life.

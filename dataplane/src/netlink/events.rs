@@ -1,16 +1,17 @@
 //! What others change in the kernel, as it happens.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use futures_util::FutureExt;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
 use super::{neighbour, route, socket};
 use crate::platform::{KernelError, Route};
@@ -36,7 +37,7 @@ const BUFFER: usize = 4 << 20;
 
 /// Subscription to the events of the process's network namespace.
 pub(crate) struct Events {
-    socket: AsyncFd<Socket>,
+    socket: TokioSocket,
     ours: u32,
     buffer: Vec<u8>,
 }
@@ -52,8 +53,7 @@ impl Events {
     }
 
     fn subscribe(ours: u32) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
@@ -63,9 +63,8 @@ impl Events {
         let bits = groups
             .iter()
             .fold(0, |bits, group| bits | 1 << (*group as u32 - 1));
-        socket.bind(&SocketAddr::new(0, bits))?;
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER) {
+        socket.socket_mut().bind(&SocketAddr::new(0, bits))?;
+        if let Err(error) = enlarge(&socket) {
             // Not root outside: bursts then end in `Lost`, which costs a full comparison.
             tracing::debug!("netlink: the receive buffer stays small: {error}");
         }
@@ -81,31 +80,36 @@ impl Events {
     /// # Errors
     /// When the socket fails for good.
     pub(crate) async fn next(&mut self) -> io::Result<Vec<Event>> {
-        let mut events = Vec::new();
-        while events.is_empty() {
-            let mut guard = self.socket.readable().await?;
-            loop {
-                self.buffer.clear();
-                match guard.get_inner().recv(&mut self.buffer, 0) {
-                    Ok(_) => {
-                        let others = socket::messages(&self.buffer)
-                            .filter(|message| socket::port_of(message) != Some(self.ours));
-                        events.extend(others.filter_map(parse));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        guard.clear_ready();
-                        break;
-                    }
-                    Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
-                        events.push(Event::Lost);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+        loop {
+            let mut events = self.receive().await?;
+            while let Some(more) = self.receive().now_or_never() {
+                events.extend(more?);
+            }
+            if !events.is_empty() {
+                return Ok(events);
             }
         }
-        Ok(events)
     }
+
+    /// The events of one datagram.
+    async fn receive(&mut self) -> io::Result<Vec<Event>> {
+        self.buffer.clear();
+        match poll_fn(|context| self.socket.poll_recv(context, &mut self.buffer)).await {
+            Ok(()) => {
+                let others = socket::messages(&self.buffer)
+                    .filter(|message| socket::port_of(message) != Some(self.ours));
+                Ok(others.filter_map(parse).collect())
+            }
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(vec![Event::Lost]),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn enlarge(socket: &TokioSocket) -> nix::Result<()> {
+    // SAFETY: `socket` owns the descriptor and outlives this borrow of it.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    setsockopt(&descriptor, sockopt::RcvBufForce, &BUFFER)
 }
 
 fn parse(bytes: &[u8]) -> Option<Event> {

@@ -63,5 +63,7 @@ fn name_of(index: u32) -> String {
     nix::net::if_::if_indextoname(index)
         .ok()
         .and_then(|name| name.into_string().ok())
+        // What the C library says of an interface that is gone.
+        .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("#{index}"))
 }

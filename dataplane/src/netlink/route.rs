@@ -113,7 +113,7 @@ fn builder(route: &Route) -> RouteMessageBuilder<Ipv4Addr> {
     builder
 }
 
-fn build(route: &Route) -> RouteMessage {
+pub(super) fn build(route: &Route) -> RouteMessage {
     let mut builder = builder(route);
     builder = builder.kind(match route.kind {
         RouteKind::Blackhole => RouteType::BlackHole,

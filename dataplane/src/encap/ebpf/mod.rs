@@ -78,8 +78,12 @@ impl Encapsulation for Ebpf {
         Ok(changed)
     }
 
-    fn idle(&mut self) -> Result<(), EncapError> {
-        self.set_peers(&BTreeSet::new())
+    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+        // Programs of a former life, if any, have that life's peers.
+        if self.attached.is_some() {
+            self.set_peers(peers)?;
+        }
+        Ok(())
     }
 
     fn withdraw(

@@ -1,0 +1,174 @@
+//! The binary as a user or a service manager meets it: exit codes, messages, hints.
+//!
+//! Nothing here needs privileges: every `run` ends before the agent touches the kernel.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rstest::rstest;
+
+const NODE: &str = r#"{"address":"10.12.22.2/16","blocks":["192.168.1.0/24"]}"#;
+const POOL: &str = r#"{"cidr":"192.168.0.0/16","block_size":24,"encapsulation":"always"}"#;
+
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_podlab-agent"))
+        .args(arguments)
+        .env_remove("NOTIFY_SOCKET")
+        .output()
+        .expect("the binary was built with this test")
+}
+
+fn run(datastore: &Path, node: &str) -> Output {
+    agent(&[
+        "run",
+        "--datastore",
+        datastore.to_str().expect("a path in UTF-8"),
+        "--node",
+        node,
+    ])
+}
+
+fn datastore(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder made");
+        fs::write(path, text).expect("a file written");
+    }
+    directory
+}
+
+/// The form of every failure: `podlab-agent: <what>: <why>`, and a hint as the last line.
+#[track_caller]
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(output.stdout, b"", "errors go to stderr");
+    assert!(text.starts_with("podlab-agent: "), "{text}");
+    assert!(
+        text.lines()
+            .last()
+            .unwrap_or_default()
+            .starts_with("hint: "),
+        "{text}"
+    );
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+}
+
+#[test]
+fn an_unknown_node_is_told_which_are_known() {
+    let store = datastore(&[("nodes/a.json", NODE), ("pools/p.json", POOL)]);
+    refused(
+        &run(store.path(), "b"),
+        2,
+        &["node b: is not in the datastore", "known nodes are: a"],
+    );
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let store = datastore(&[]);
+    let missing = store.path().join("nowhere");
+    refused(
+        &run(&missing, "a"),
+        2,
+        &[missing.to_str().unwrap(), "No such file or directory"],
+    );
+}
+
+#[test]
+fn a_file_that_is_cut_in_half_is_named_with_the_place() {
+    let half = &NODE[..NODE.len() / 2];
+    let store = datastore(&[("nodes/a.json", half), ("pools/p.json", POOL)]);
+    refused(
+        &run(store.path(), "a"),
+        2,
+        &["nodes/a.json: ", "at line 1 column"],
+    );
+}
+
+#[test]
+fn an_address_that_is_no_address_is_quoted() {
+    let node = NODE.replace("10.12.22.2", "10.12.22.2222");
+    let store = datastore(&[("nodes/a.json", &node), ("pools/p.json", POOL)]);
+    refused(
+        &run(store.path(), "a"),
+        2,
+        &["nodes/a.json: ", "\"10.12.22.2222/16\" is not"],
+    );
+}
+
+#[test]
+fn files_that_contradict_each_other_are_named() {
+    let other = NODE.replace("192.168.1.0", "192.168.2.0");
+    let pod = r#"{"pod":"p","namespace":"n","interface":"cali1","addresses":["192.168.9.9"]}"#;
+    let store = datastore(&[
+        ("nodes/a.json", NODE),
+        ("nodes/b.json", &other),
+        ("pools/p.json", POOL),
+        ("endpoints/a/x.json", pod),
+    ]);
+    refused(
+        &run(store.path(), "a"),
+        2,
+        &[
+            "nodes/b.json: address 10.12.22.2 is that of node a as well",
+            "endpoints/a/x.json: address 192.168.9.9 of pod n/p is in no node's block",
+        ],
+    );
+}
+
+#[rstest]
+#[case::flag(&["run", "--nonsense"], "unexpected argument '--nonsense'")]
+#[case::nothing(&[], "it names nothing to do")]
+#[case::missing_flags(&["run"], "required arguments were not provided: --datastore <DIR> --node <NAME>")]
+#[case::backend(&["run", "--datastore", ".", "--node", "a", "--encap", "gre"], "invalid value 'gre' for '--encap")]
+#[case::filter(&["run", "--datastore", ".", "--node", "a", "--log", "a=b=c"], "invalid value 'a=b=c' for '--log")]
+fn a_bad_command_line_says_what_is_bad(#[case] arguments: &[&str], #[case] why: &str) {
+    refused(&agent(arguments), 2, &["podlab-agent: command line: ", why]);
+}
+
+#[rstest]
+#[case(&["--help"], "doctor")]
+#[case(&["run", "--help"], "--datastore <DIR>")]
+#[case(&["--version"], concat!("podlab-agent ", env!("CARGO_PKG_VERSION")))]
+fn help_and_version_are_no_failures(#[case] arguments: &[&str], #[case] expected: &str) {
+    let output = agent(arguments);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains(expected), "{text}");
+}
+
+#[test]
+fn the_doctor_answers_every_question_and_leaves_no_interface_behind() {
+    let output = agent(&["doctor"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+    let questions = [
+        "CAP_NET_ADMIN",
+        "IPv4 sysctls writable",
+        "backend kernel",
+        "backend ebpf",
+        "nftables",
+        "inotify",
+    ];
+    for question in questions {
+        let line = text.lines().find_map(|line| line.strip_prefix(question));
+        let answer = line.unwrap_or_else(|| panic!("no line on {question}: {text}"));
+        let given = answer.starts_with(": yes (") || answer.starts_with(": no (");
+        assert!(
+            given && answer.len() > ": yes ()".len(),
+            "{question}{answer}"
+        );
+    }
+    assert!(
+        text.lines()
+            .last()
+            .unwrap()
+            .starts_with("--encap auto takes "),
+        "{text}"
+    );
+    assert!(!Path::new("/sys/class/net/podlab-probe").exists());
+}
