@@ -95,3 +95,30 @@ impl Failure {
         ExitCode::from(self.code)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_ends_with_one_hint() {
+        let plain = Failure::missing(std::io::Error::other("it is not there"));
+        assert_eq!(plain.code, 3);
+        assert!(
+            plain
+                .text
+                .starts_with("it is not there\nhint: `podlab-agent doctor`"),
+            "{}",
+            plain.text
+        );
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("it is wrong\nhint: mend it")]
+        struct Hinted;
+        let hinted = Failure::bad_input(Hinted);
+        assert_eq!(
+            (hinted.code, hinted.text.as_str()),
+            (2, "it is wrong\nhint: mend it")
+        );
+    }
+}

@@ -1,22 +1,43 @@
 //! The binary as a user or a service manager meets it: exit codes, messages, hints.
 //!
-//! Nothing here needs privileges: every `run` ends before the agent touches the kernel.
+//! Nothing here needs privileges: every `run` is to end before the agent touches the kernel. It
+//! runs without the privilege to do so, lest an agent that does not end changes the machine
+//! that the tests run on.
 
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use nix::libc;
 use rstest::rstest;
 
 const NODE: &str = r#"{"address":"10.12.22.2/16","blocks":["192.168.1.0/24"]}"#;
 const POOL: &str = r#"{"cidr":"192.168.0.0/16","block_size":24,"encapsulation":"always"}"#;
 
 fn agent(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_podlab-agent"))
-        .args(arguments)
-        .env_remove("NOTIFY_SOCKET")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podlab-agent"));
+    command.args(arguments).env_remove("NOTIFY_SOCKET");
+    // SAFETY: between fork and exec the closure makes system calls only.
+    unsafe { command.pre_exec(give_up_net_admin) };
+    command
         .output()
         .expect("the binary was built with this test")
+}
+
+/// After exec not even root can change routes, links or net sysctls (capabilities(7)).
+fn give_up_net_admin() -> io::Result<()> {
+    const CAP_NET_ADMIN: libc::c_ulong = 12;
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0) };
+    let error = io::Error::last_os_error();
+    // Whoever may not give it up does not have it either.
+    if result == 0 || error.raw_os_error() == Some(libc::EPERM) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 fn run(datastore: &Path, node: &str) -> Output {

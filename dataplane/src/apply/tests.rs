@@ -307,6 +307,11 @@ fn a_pods_arp_is_no_concern_of_ours_unless_we_set_its_neighbour() {
         .unwrap()
         .mac = Some(Mac([2, 0, 0, 0, 0, 9]));
     assert!(ask(&snapshot, &event));
+    let elsewhere = Event::Neighbour {
+        interface: 1,
+        address: "192.168.1.12".parse().unwrap(),
+    };
+    assert!(!ask(&snapshot, &elsewhere), "not on a pod's interface");
     for always in [Event::Link, Event::Address, Event::Lost] {
         assert!(ask(&snapshot, &always), "{always:?}");
     }

@@ -206,6 +206,12 @@ mod tests {
         );
 
         let mut foreign = kernel.links.clone();
+        foreign
+            .iter_mut()
+            .find(|link| link.name == TUNNEL)
+            .unwrap()
+            .peer = Some(99);
+        assert!(pair(&foreign).is_err(), "two veths, but not one pair");
         foreign.retain(|link| link.name != PEER);
         assert!(pair(&foreign).is_err(), "a veth that leads elsewhere");
         foreign
