@@ -39,8 +39,8 @@
 //! - [`platform`]: what all of that asks of the kernel, as small traits;
 //! - `netlink`, `sysctl`: the kernel's answers.
 //!
-//! Invariant: only `netlink` speaks netlink (the tc programs' loader aside, which has a socket of
-//! its own), and nothing outside `encap` knows which backend is at work.
+//! Invariant: only `netlink` speaks netlink, and nothing outside `encap` knows which backend is at
+//! work.
 
 mod agent;
 mod apply;

@@ -8,6 +8,7 @@
 mod address;
 pub(crate) mod events;
 pub(crate) mod features;
+pub(crate) mod filter;
 mod link;
 mod neighbour;
 mod route;

@@ -7,17 +7,18 @@
 //! without a program, or a program whose allow-list is not filled yet.
 
 mod allow_list;
-mod filter;
 mod load;
 
-use std::{collections::BTreeSet, io, net::Ipv4Addr};
+use std::{collections::BTreeSet, io, net::Ipv4Addr, os::fd::AsFd};
 
 use aya::maps::{Array, MapData, MapError};
 use nix::net::if_::if_nametoindex;
 
 use allow_list::{AllowList, MAX_PEERS};
-use filter::Filters;
 use load::Program;
+
+use crate::netlink::filter::Filters;
+use crate::platform::KernelError;
 
 /// The programs of this life of the agent, in the kernel.
 ///
@@ -114,16 +115,8 @@ pub(crate) enum ProgramError {
         source: io::Error,
     },
     /// The kernel refused a change of its tc filters.
-    #[error("{operation} interface {interface}{message}")]
-    Filter {
-        operation: &'static str,
-        /// Name, or index where the name is not known any more.
-        interface: String,
-        /// The kernel's own words, with a leading colon; or nothing.
-        message: String,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Filter(#[from] KernelError),
 }
 
 impl Programs {
@@ -167,12 +160,14 @@ impl Programs {
                 source: Box::new(source),
             })?;
 
-        let filters = Filters::open()?;
-        filters.replace(peer, ends.peer_name, &self.encapsulate)?;
-        filters.replace(underlay, ends.underlay_name, &self.decapsulate)?;
+        let mut filters = Filters::open()?;
+        for (index, program) in [(peer, &self.encapsulate), (underlay, &self.decapsulate)] {
+            let name = format!("podlab-{}", program.name);
+            filters.replace(index, program.as_fd(), &name)?;
+        }
         let former = std::mem::replace(&mut self.attached, BTreeSet::from([peer, underlay]));
         for stale in former.difference(&self.attached) {
-            filters.remove(*stale, &format!("index {stale}"))?;
+            filters.remove(*stale)?;
         }
         Ok(())
     }
@@ -185,7 +180,7 @@ impl Programs {
     /// # Errors
     /// An unknown interface, or what the kernel objects to.
     pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
-        Filters::open()?.remove(interface_index(interface)?, interface)
+        Ok(Filters::open()?.remove(interface_index(interface)?)?)
     }
 
     /// Makes `peers` the allow-list, while packets flow: additions first, so that no
