@@ -37,7 +37,8 @@ async fn nothing_stays_after_sigkill() -> Result<()> {
     let host = Host::before()?;
     let tour = Tour::start(&host, &["--pause"])?;
     let footprint = tour.footprint()?;
-    assert_eq!(tour.kill()?.signal(), Some(9));
+    let (status, _pipe) = tour.kill()?;
+    assert_eq!(status.signal(), Some(9));
     host.assert_clean(&footprint).await
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -56,10 +56,12 @@ impl Tour {
         Ok(self.child.wait_with_output()?.status)
     }
 
-    /// Kills the process that was started, and nothing else.
-    pub(crate) fn kill(mut self) -> Result<ExitStatus> {
+    /// Kills the process that was started, and nothing else. What is left of the run still waits
+    /// for its line, as long as the returned pipe is open.
+    pub(crate) fn kill(mut self) -> Result<(ExitStatus, ChildStdin)> {
+        let pipe = self.child.stdin.take().context("no standard input")?;
         self.child.kill()?;
-        Ok(self.child.wait()?)
+        Ok((self.child.wait()?, pipe))
     }
 
     /// Runs it as an ordinary user, to its end.
