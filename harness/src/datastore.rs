@@ -15,9 +15,9 @@ use serde::Serialize;
 use crate::netlink::MacAddress;
 use crate::spec::{Encapsulation, NodePlan, Plan, PodPlan, PoolPlan};
 
-/// A datastore file could not be written.
+/// A datastore file could not be written, read or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("write datastore file {path}: {source}", path = .path.display())]
+#[error("datastore file {path}: {source}", path = .path.display())]
 pub struct DatastoreError {
     /// The file.
     pub path: PathBuf,
@@ -140,6 +140,18 @@ impl Datastore {
         };
         write().map_err(|source| DatastoreError {
             path: target.clone(),
+            source,
+        })
+    }
+
+    /// Removes the file `path`.
+    ///
+    /// # Errors
+    /// When there is none, or the file system refuses it.
+    pub fn remove(&self, path: &str) -> Result<(), DatastoreError> {
+        let target = self.root.join(path);
+        std::fs::remove_file(&target).map_err(|source| DatastoreError {
+            path: target,
             source,
         })
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::footprint::{Footprint, Host};
 
@@ -29,14 +29,21 @@ impl Tour {
             .env(Host::MARKER, &marker)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .context("start seed-tour")?;
         let mut line = String::new();
         let stdout = child.stdout.as_mut().context("no standard output")?;
         // The pipe must stay unread behind the line: read it byte by byte.
         BufReader::with_capacity(1, stdout).read_line(&mut line)?;
-        ensure!(line == "paused\n", "seed-tour said {line:?}");
+        if line != "paused\n" {
+            let end = child.wait_with_output()?;
+            bail!(
+                "seed-tour: {}\n{line}{}",
+                end.status,
+                String::from_utf8_lossy(&end.stderr)
+            );
+        }
         Ok(Self { child, marker })
     }
 
