@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdUnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -18,8 +19,9 @@ use crate::namespace::{NamespaceError, Namespaces};
 use crate::patience::{PatienceError, scaled};
 use crate::process::ProcessError;
 
-/// An abstract socket belongs to the network namespace, so every node can use the same name.
-const NOTIFY_SOCKET: &str = "podlab-agent-ready";
+/// Numbers the notification sockets. A name must not be used twice: a child that another thread
+/// has forked and that has not reached its exec yet still holds the socket of the last agent.
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
 /// How long an agent may take to its first full sync on an idle machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an agent may take to end after SIGTERM.
@@ -138,9 +140,11 @@ impl RunningAgent {
                 source,
             }
         };
+        // Abstract: it belongs to the node's network namespace and leaves no file.
+        let name = format!("podlab-agent-{}", SOCKETS.fetch_add(1, Ordering::Relaxed));
         let notifications = namespaces
             .run(|| {
-                let address = SocketAddr::from_abstract_name(NOTIFY_SOCKET)?;
+                let address = SocketAddr::from_abstract_name(&name)?;
                 let socket = StdUnixDatagram::bind_addr(&address)?;
                 socket.set_nonblocking(true)?;
                 Ok(socket)
@@ -155,7 +159,7 @@ impl RunningAgent {
         let stdout = log_file.try_clone().map_err(failed("open the log"))?;
         let program = agent
             .program(node, datastore)?
-            .env("NOTIFY_SOCKET", format!("@{NOTIFY_SOCKET}"));
+            .env("NOTIFY_SOCKET", format!("@{name}"));
         let child = program
             .command(namespaces)?
             .stdout(Stdio::from(stdout))
