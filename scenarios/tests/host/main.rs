@@ -5,12 +5,13 @@
 mod footprint;
 mod tour;
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use footprint::Host;
 use rstest::rstest;
-use tour::Tour;
+use tour::{Tour, as_nobody};
 
 /// Proves that a run leaves nothing on the host, however it ends: no namespace (by inode), no
 /// process, no link, no mount, no file.
@@ -62,22 +63,44 @@ async fn two_processes_do_not_notice_each_other() -> Result<()> {
 
 /// If this fails, a user without root is told nothing, or half a cluster is made.
 #[tokio::test]
-async fn without_privileges_the_error_says_what_to_do() -> Result<()> {
-    let host = Host::before()?;
-    let output = Tour::as_nobody(&host)?;
-    assert_eq!(output.status.code(), Some(1));
+async fn without_privileges_the_harness_says_what_to_do() -> Result<()> {
+    let output = as_nobody(&Host::before()?, "seed-tour", &[])?;
     let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
         error.contains("user id 65534 may not make namespaces"),
         "{error}"
     );
+    assert!(last_line(&error).starts_with("hint: "), "{error}");
+    Ok(())
+}
+
+/// If this fails, an agent without its privileges looks like a network that does not work.
+#[tokio::test]
+async fn without_privileges_the_agent_says_what_to_do() -> Result<()> {
+    let host = Host::before()?;
+    let store = tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o755))
+        .tempdir()?;
+    std::fs::create_dir(store.path().join("nodes"))?;
+    let node = r#"{"address":"10.12.22.2/16","blocks":[]}"#;
+    std::fs::write(store.path().join("nodes/a.json"), node)?;
+    let path = store.path().to_str().context("a path in UTF-8")?;
+    let output = as_nobody(
+        &host,
+        "podlab-agent",
+        &["run", "--datastore", path, "--node", "a"],
+    )?;
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(
-        error
-            .trim_end()
-            .lines()
-            .last()
-            .is_some_and(|l| l.starts_with("hint: ")),
+        error.starts_with("podlab-agent: ") && error.contains("not permitted"),
         "{error}"
     );
+    assert!(last_line(&error).starts_with("hint: "), "{error}");
     Ok(())
+}
+
+fn last_line(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or_default()
 }
