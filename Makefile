@@ -32,6 +32,12 @@ e2e: setup privileges build ## boot the seed's cluster, prove it, show what was 
 	cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast $(AS_ROOT)
 	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour $(AS_ROOT)
 
+.PHONY: bench
+bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
+	@ci/setup bench
+	cargo build --release --workspace $(NETNS)
+	@cargo run --release --quiet -p podlab-scenarios $(NETNS) --bin podlab-bench $(AS_ROOT) -- $(NAME)
+
 .PHONY: lint
 lint: ## formatting, clippy, docs, licences, architecture, scripts, the BPF object
 	@ci/lint

@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::error::Error;
-use crate::netlink::{Address, Link, Neighbour, Route};
+use crate::netlink::{Address, Link, Neighbour, Route, RouteEvents};
 use crate::route_table;
 
 impl Machine {
@@ -28,6 +28,14 @@ impl Machine {
     /// When the kernel refuses the list.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
         Ok(self.netlink().routes().await?)
+    }
+
+    /// The changes of its main IPv4 table from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses the subscription.
+    pub fn route_events(&self) -> Result<RouteEvents, Error> {
+        Ok(RouteEvents::subscribe(self.namespaces(), self.name())?)
     }
 
     /// Its IPv4 neighbour entries.

@@ -6,6 +6,7 @@
 
 mod address;
 mod error;
+mod events;
 mod link;
 mod mac;
 mod neighbour;
@@ -13,6 +14,7 @@ mod route;
 
 pub use address::Address;
 pub use error::NetlinkError;
+pub use events::{RouteEvent, RouteEvents};
 pub use link::Link;
 pub use mac::{MacAddress, MacAddressError};
 pub use neighbour::{Neighbour, NeighbourState};

@@ -66,13 +66,17 @@ impl Program {
         self
     }
 
-    /// The program and its arguments as one would type them.
+    /// The program and its arguments as one would type them, cut where a message would drown in
+    /// them.
     pub(crate) fn line(&self) -> String {
+        const LONGEST: usize = 300;
         let words = std::iter::once(&self.name).chain(&self.arguments);
-        words
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        let line = words.join(" ");
+        match line.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{} …", &line[..end]),
+            None => line,
+        }
     }
 
     /// The command that starts it in `namespaces`, with pipes or files still to be chosen.
@@ -238,4 +242,31 @@ fn find(name: &OsStr) -> Result<PathBuf, ProcessError> {
     let missing = || ProcessError::missing(name);
     let places = std::env::join_paths(places).map_err(|_| missing())?;
     which::which_in(name, Some(places), "/").map_err(|_| missing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_one_would_type_and_is_cut_where_it_is_endless() {
+        assert_eq!(
+            Program::from("ping  -c 1 10.0.0.1").line(),
+            "ping -c 1 10.0.0.1"
+        );
+        let endless = Program::new("echo").arg("ä".repeat(10_000)).line();
+        assert_eq!(endless.chars().count(), 302);
+        assert!(endless.starts_with("echo ää") && endless.ends_with(" …"));
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = find(OsStr::new("no-such-tool")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("program `no-such-tool` was not found\nhint: "),
+            "{error}"
+        );
+        let ping = ProcessError::missing(OsStr::new("ping")).to_string();
+        assert!(ping.ends_with("apt-get install iputils-ping"), "{ping}");
+    }
 }

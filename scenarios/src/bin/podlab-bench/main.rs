@@ -1,0 +1,72 @@
+//! Benchmarks: each figure with a reference that was taken in the same run, and their ratio.
+//!
+//! `make bench` runs all of them, `make bench NAME=repair` those whose name contains the word.
+
+mod boot;
+mod repair;
+mod results;
+mod routes;
+mod stream;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use results::Results;
+
+/// Runs the benchmarks and prints each figure beside its reference.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Run only the benchmarks whose name contains this.
+    #[arg(default_value = "")]
+    name: String,
+    /// The file that gets all figures as JSON.
+    #[arg(long, default_value = "target/bench/results.json")]
+    results: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podlab-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    // Before the runtime: its threads would stay behind in the host's namespaces.
+    podlab::sandbox::enter()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("build the runtime")?
+        .block_on(benchmarks(arguments))
+}
+
+async fn benchmarks(arguments: &Arguments) -> Result<()> {
+    let mut results = Results::default();
+    let wanted = |name: &str| name.contains(&arguments.name);
+    if wanted(boot::NAME) {
+        boot::run(&mut results).await.context(boot::NAME)?;
+    }
+    if wanted(repair::NAME) {
+        repair::run(&mut results).await.context(repair::NAME)?;
+    }
+    if wanted(routes::NAME) {
+        routes::run(&mut results).await.context(routes::NAME)?;
+    }
+    if wanted(stream::NAME) {
+        stream::run(&mut results).await.context(stream::NAME)?;
+    }
+    let known = [boot::NAME, repair::NAME, routes::NAME, stream::NAME].join(", ");
+    ensure!(
+        !results.is_empty(),
+        "no benchmark is named so\nhint: known: {known}"
+    );
+    results.save(&arguments.results)
+}

@@ -1,0 +1,70 @@
+//! How long a route is missing that somebody deletes.
+
+use anyhow::{Context, Result};
+use podlab::netlink::{RouteEvent, RouteEvents};
+use podlab::process::Program;
+use podlab_scenarios::seed::{self, WORKER_1};
+
+use super::results::{Results, ms, percentile};
+
+pub(crate) const NAME: &str = "repair";
+const TIMES: usize = 1000;
+/// What DESIGN.md asks for.
+const GOAL_P99_MS: f64 = 10.0;
+/// When Felix looks at its routes again, by default.
+const FELIX_MS: f64 = 90_000.0;
+
+/// Deletes a route 1,000 times and measures by the kernel's own events until it is back.
+pub(crate) async fn run(results: &mut Results) -> Result<()> {
+    let cluster = seed::boot().await?;
+    let node = cluster.node(WORKER_1)?;
+    let route = "192.168.2.0/24".parse()?;
+    let mut events = node.route_events()?;
+    let mut samples = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        node.exec(Program::from("ip route del 192.168.2.0/24"))
+            .await?
+            .success()?;
+        let gone = next(&mut events, |event| {
+            event.destination == route && !event.present
+        })
+        .await?;
+        let back = next(&mut events, |event| {
+            event.destination == route && event.present
+        })
+        .await?;
+        samples.push(ms(back.at - gone.at));
+    }
+    let p50 = percentile(&mut samples, 0.5);
+    results.add(
+        "repair of a deleted route, p50",
+        "ms",
+        p50,
+        FELIX_MS,
+        "Felix' resync",
+    );
+    let p99 = percentile(&mut samples, 0.99);
+    results.add(
+        "repair of a deleted route, p99",
+        "ms",
+        p99,
+        GOAL_P99_MS,
+        "the goal",
+    );
+    Ok(())
+}
+
+async fn next(
+    events: &mut RouteEvents,
+    wanted: impl Fn(&RouteEvent) -> bool,
+) -> Result<RouteEvent> {
+    loop {
+        let event = events
+            .next()
+            .await
+            .context("the kernel sends no more events")?;
+        if wanted(&event) {
+            return Ok(event);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One TCP stream and small packets from pod to pod, by every way there is.
+
+use anyhow::{Context, Result};
+use podlab::agent::PodlabAgent;
+use podlab::process::Program;
+use podlab::{Cluster, Node, Pod};
+use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
+use serde_json::Value;
+
+use super::results::{Results, median};
+
+pub(crate) const NAME: &str = "stream";
+/// Rounds; ways take turns within a round, so that a busy moment hits all of them.
+const ROUNDS: usize = 5;
+const SECONDS: &str = "1";
+const SMALL_PACKET: &str = "64";
+
+/// A way between the pods, beside the tunnel that the agents made.
+struct Way {
+    name: &'static str,
+    /// The next hop and the device, from worker-1 to worker-2 and back; `None`: the tunnel.
+    routes: Option<[&'static str; 2]>,
+}
+
+const WAYS: [Way; 3] = [
+    Way {
+        name: "no encapsulation",
+        routes: Some(["10.12.22.3 dev ens192", "10.12.22.2 dev ens192"]),
+    },
+    Way {
+        name: "kernel VXLAN",
+        routes: Some(["10.99.0.2 dev vx0", "10.99.0.1 dev vx0"]),
+    },
+    Way {
+        name: "IPIP",
+        routes: None,
+    },
+];
+
+/// Measures for each backend that this kernel offers.
+pub(crate) async fn run(results: &mut Results) -> Result<()> {
+    for backend in ["kernel", "ebpf", "userspace"] {
+        match seed::spec()
+            .boot_with(PodlabAgent::with_encapsulation(backend))
+            .await
+        {
+            Ok(cluster) => measure(&cluster, backend, results).await.context(backend)?,
+            // Not every kernel has every backend; which ones were left out is said.
+            Err(error) => {
+                let why = error.to_string();
+                println!(
+                    "{backend}: left out: {}",
+                    why.lines().last().unwrap_or_default()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn measure(cluster: &Cluster, backend: &str, results: &mut Results) -> Result<()> {
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    vxlan(&one, "10.99.0.1/24", "10.12.22.2", "10.12.22.3").await?;
+    vxlan(&two, "10.99.0.2/24", "10.12.22.3", "10.12.22.2").await?;
+    let mut streams = [const { Vec::new() }; WAYS.len()];
+    let mut packets = [const { Vec::new() }; WAYS.len()];
+    for _ in 0..ROUNDS {
+        for (index, way) in WAYS.iter().enumerate() {
+            take(way, &one, &two, &from, &to).await?;
+            streams[index].push(iperf(&from, &to, &[]).await?.0);
+            packets[index].push(
+                iperf(&from, &to, &["-u", "-b", "0", "-l", SMALL_PACKET])
+                    .await?
+                    .1,
+            );
+        }
+    }
+    let [plain, vxlan, ipip] = streams.map(|mut samples| median(&mut samples));
+    let name = format!("one TCP stream, {backend}");
+    results.add(&name, "Gbit/s", ipip, plain, WAYS[0].name);
+    results.add(&name, "Gbit/s", ipip, vxlan, WAYS[1].name);
+    let [plain, vxlan, ipip] = packets.map(|mut samples| median(&mut samples));
+    let name = format!("packets of {SMALL_PACKET} bytes, {backend}");
+    results.add(&name, "kpps", ipip, plain, WAYS[0].name);
+    results.add(&name, "kpps", ipip, vxlan, WAYS[1].name);
+    Ok(())
+}
+
+async fn vxlan(node: &Node, address: &str, local: &str, remote: &str) -> Result<()> {
+    for line in [
+        format!("ip link add vx0 type vxlan id 42 dstport 4789 local {local} remote {remote}"),
+        format!("ip address add {address} dev vx0"),
+        "ip link set vx0 up".to_owned(),
+    ] {
+        node.exec(line.as_str()).await?.success()?;
+    }
+    Ok(())
+}
+
+/// Leads the packets between the pods the given way, both directions, by routes of an
+/// administrator that are more specific than the agent's.
+async fn take(way: &Way, one: &Node, two: &Node, from: &Pod, to: &Pod) -> Result<()> {
+    let ends = [(one, to), (two, from)];
+    for (index, (node, pod)) in ends.into_iter().enumerate() {
+        let destination = pod.address();
+        let line = match way.routes {
+            Some(routes) => {
+                format!(
+                    "ip route replace {destination}/32 via {} proto static",
+                    routes[index]
+                )
+            }
+            None => format!("ip route flush {destination}/32 proto static"),
+        };
+        node.exec(line.as_str()).await?.success()?;
+    }
+    Ok(())
+}
+
+/// Runs iperf3 between the pods; returns Gbit/s and thousands of packets per second received.
+async fn iperf(from: &Pod, to: &Pod, options: &[&str]) -> Result<(f64, f64)> {
+    let mut server = to.spawn("iperf3 --server --one-off --forceflush")?;
+    server
+        .wait_for_line(
+            |line| line.contains("listening on"),
+            std::time::Duration::from_secs(5),
+        )
+        .await?;
+    let client = Program::new("iperf3")
+        .args(["--json", "--time", SECONDS, "--client"])
+        .arg(to.address().to_string())
+        .args(options);
+    let report: Value = serde_json::from_str(&from.exec(client).await?.success()?.stdout)?;
+    let end = &report["end"];
+    let received = if options.contains(&"-u") {
+        &end["sum"]
+    } else {
+        &end["sum_received"]
+    };
+    let bits = received["bits_per_second"]
+        .as_f64()
+        .context("no rate in iperf3's report")?;
+    let packets = received["packets"].as_f64().unwrap_or(0.0);
+    let lost = received["lost_packets"].as_f64().unwrap_or(0.0);
+    let seconds = received["seconds"].as_f64().unwrap_or(1.0);
+    Ok((bits / 1e9, (packets - lost) / seconds / 1e3))
+}
