@@ -1,6 +1,7 @@
 //! The end-to-end scenarios, and the clusters that they boot.
 //!
 //! The scenarios themselves are the tests of this crate (feature `netns`, run as root); the
-//! program `seed-tour` boots the seed's cluster and shows what it is.
+//! program `seed-tour` boots the seed's cluster and shows what it is, and `podlab-bench` measures.
 
+pub mod program;
 pub mod seed;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use podlab_scenarios::program;
 
 use results::Results;
 
@@ -28,24 +29,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("podlab-bench: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<()> {
-    // Before the runtime: its threads would stay behind in the host's namespaces.
-    podlab::sandbox::enter()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("build the runtime")?
-        .block_on(benchmarks(arguments))
+    let arguments = Arguments::parse();
+    program::run("podlab-bench", benchmarks(&arguments))
 }
 
 async fn benchmarks(arguments: &Arguments) -> Result<()> {

@@ -6,8 +6,9 @@ mod picture;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
+use podlab_scenarios::program;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS};
 
 /// Boots the seed document's cluster and shows its nodes, its pods and the path of one packet.
@@ -30,25 +31,8 @@ enum End {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The innermost cause comes last, and with it the hint.
-            eprintln!("seed-tour: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<()> {
-    // Before the runtime: its threads would stay behind in the host's namespaces.
-    podlab::sandbox::enter()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("build the runtime")?
-        .block_on(tour(arguments))
+    let arguments = Arguments::parse();
+    program::run("seed-tour", tour(&arguments))
 }
 
 async fn tour(arguments: &Arguments) -> Result<()> {
