@@ -13,16 +13,28 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use crate::netlink::MacAddress;
-use crate::spec::{Encapsulation, NodePlan, Plan, PodPlan, PoolPlan};
+use crate::spec::{Encapsulation, NodePlan, PodPlan, PoolPlan};
 
 /// A datastore file could not be written, read or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("datastore file {path}: {source}", path = .path.display())]
+#[error("{operation} datastore file {path}: {source}", path = .path.display())]
 pub struct DatastoreError {
+    /// What was tried.
+    pub operation: &'static str,
     /// The file.
     pub path: PathBuf,
     /// What the system said.
     pub source: io::Error,
+}
+
+impl DatastoreError {
+    fn new(operation: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            operation,
+            path,
+            source,
+        }
+    }
 }
 
 /// The folder of one cluster.
@@ -68,21 +80,7 @@ impl Datastore {
         Ok(store)
     }
 
-    /// Writes everything that a plan says.
-    pub(crate) fn fill(&self, plan: &Plan) -> Result<(), DatastoreError> {
-        for pool in &plan.pools {
-            self.put_pool(pool)?;
-        }
-        for node in &plan.nodes {
-            self.put_node(node)?;
-        }
-        for pod in &plan.pods {
-            self.put_endpoint(pod, &plan.nodes[pod.node].name)?;
-        }
-        Ok(())
-    }
-
-    fn put_pool(&self, pool: &PoolPlan) -> Result<(), DatastoreError> {
+    pub(crate) fn put_pool(&self, pool: &PoolPlan) -> Result<(), DatastoreError> {
         let content = Pool {
             cidr: pool.cidr,
             block_size: pool.block_size,
@@ -93,7 +91,7 @@ impl Datastore {
         self.put(&format!("pools/{}.json", pool.name), &content)
     }
 
-    fn put_node(&self, node: &NodePlan) -> Result<(), DatastoreError> {
+    pub(crate) fn put_node(&self, node: &NodePlan) -> Result<(), DatastoreError> {
         self.make_folder(&self.root.join("endpoints").join(&node.name))?;
         let content = Node {
             address: node.address,
@@ -103,7 +101,7 @@ impl Datastore {
         self.put(&format!("nodes/{}.json", node.name), &content)
     }
 
-    fn put_endpoint(&self, pod: &PodPlan, node: &str) -> Result<(), DatastoreError> {
+    pub(crate) fn put_endpoint(&self, pod: &PodPlan) -> Result<(), DatastoreError> {
         let content = Endpoint {
             pod: &pod.name,
             namespace: &pod.namespace,
@@ -111,15 +109,28 @@ impl Datastore {
             addresses: [pod.address],
             mac: pod.mac(),
         };
-        let path = format!("endpoints/{node}/{}.{}.json", pod.namespace, pod.name);
-        self.put(&path, &content)
+        self.put(&endpoint_path(pod), &content)
+    }
+
+    pub(crate) fn remove_pool(&self, name: &str) -> Result<(), DatastoreError> {
+        missing_is_good(self.remove(&format!("pools/{name}.json")))
+    }
+
+    /// Removes a node and whatever is left of its endpoints.
+    pub(crate) fn remove_node(&self, name: &str) -> Result<(), DatastoreError> {
+        missing_is_good(self.remove(&format!("nodes/{name}.json")))?;
+        let endpoints = self.root.join("endpoints").join(name);
+        let removed = std::fs::remove_dir_all(&endpoints);
+        missing_is_good(removed.map_err(DatastoreError::new("remove", endpoints)))
+    }
+
+    pub(crate) fn remove_endpoint(&self, pod: &PodPlan) -> Result<(), DatastoreError> {
+        missing_is_good(self.remove(&endpoint_path(pod)))
     }
 
     fn put(&self, path: &str, content: &impl Serialize) -> Result<(), DatastoreError> {
-        let text = serde_json::to_vec_pretty(content).map_err(|error| DatastoreError {
-            path: self.root.join(path),
-            source: error.into(),
-        })?;
+        let text = serde_json::to_vec_pretty(content)
+            .map_err(|error| DatastoreError::new("write", self.root.join(path))(error.into()))?;
         self.write(path, &text)
     }
 
@@ -138,22 +149,7 @@ impl Datastore {
             file.persist(&target)?;
             Ok(())
         };
-        write().map_err(|source| DatastoreError {
-            path: target.clone(),
-            source,
-        })
-    }
-
-    /// Removes the file `path`.
-    ///
-    /// # Errors
-    /// When there is none, or the file system refuses it.
-    pub fn remove(&self, path: &str) -> Result<(), DatastoreError> {
-        let target = self.root.join(path);
-        std::fs::remove_file(&target).map_err(|source| DatastoreError {
-            path: target,
-            source,
-        })
+        write().map_err(DatastoreError::new("write", target.clone()))
     }
 
     /// The content of the file `path`.
@@ -162,10 +158,16 @@ impl Datastore {
     /// When it cannot be read.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, DatastoreError> {
         let target = self.root.join(path);
-        std::fs::read(&target).map_err(|source| DatastoreError {
-            path: target,
-            source,
-        })
+        std::fs::read(&target).map_err(DatastoreError::new("read", target))
+    }
+
+    /// Removes the file `path`.
+    ///
+    /// # Errors
+    /// When there is none, or the file system refuses it.
+    pub fn remove(&self, path: &str) -> Result<(), DatastoreError> {
+        let target = self.root.join(path);
+        std::fs::remove_file(&target).map_err(DatastoreError::new("remove", target))
     }
 
     /// The folder, as the harness sees it. Nodes see it at another path.
@@ -174,9 +176,18 @@ impl Datastore {
     }
 
     fn make_folder(&self, path: &Path) -> Result<(), DatastoreError> {
-        std::fs::create_dir_all(path).map_err(|source| DatastoreError {
-            path: path.to_owned(),
-            source,
-        })
+        std::fs::create_dir_all(path).map_err(DatastoreError::new("make", path.to_owned()))
+    }
+}
+
+fn endpoint_path(pod: &PodPlan) -> String {
+    format!("endpoints/{}/{}.{}.json", pod.node, pod.namespace, pod.name)
+}
+
+/// A test may have removed the file before.
+fn missing_is_good(removed: Result<(), DatastoreError>) -> Result<(), DatastoreError> {
+    match removed {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }

@@ -76,6 +76,23 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A handle outlived its node or pod.
+    #[error(
+        "{machine} was removed from the cluster\n\
+         hint: one that was added again under the same name has handles of its own"
+    )]
+    Removed {
+        /// The node or pod.
+        machine: String,
+    },
+    /// A change of a running cluster failed, and so did taking it back.
+    #[error("{change}; taking the change back failed too: {undo}")]
+    HalfDone {
+        /// Why the change failed.
+        change: Box<Error>,
+        /// Why it could not be taken back.
+        undo: Box<Error>,
+    },
     /// Something was asked for by a name that nothing has.
     #[error("there is no {kind} {name:?}\nhint: known: {known}")]
     Unknown {

@@ -17,7 +17,7 @@ pub struct Container {
 impl Container {
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.pod.state().plan.containers[self.index].name
+        &self.pod.container_plan(self.index).name
     }
 
     /// The pod it belongs to.
@@ -27,12 +27,12 @@ impl Container {
 
     /// The TCP port on which it answers HTTP, if it does.
     pub fn http_port(&self) -> Option<u16> {
-        self.pod.state().plan.containers[self.index].http
+        self.pod.container_plan(self.index).http
     }
 
     /// Its HTTP server, if it has one: what it was asked, and by whom.
     pub fn http_server(&self) -> Option<&HttpServer> {
-        self.pod.state().servers.get(self.index)?.as_ref()
+        self.pod.server(self.index)
     }
 }
 

@@ -15,12 +15,11 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Writes what all machines of `plan` share.
-    pub(super) fn create(root: &Path, plan: &Plan) -> Result<Self, Error> {
+    /// Writes what all machines share and never changes.
+    pub(super) fn create(root: &Path) -> Result<Self, Error> {
         let files = Self {
             root: root.to_owned(),
         };
-        files.write("hosts", &hosts(plan))?;
         // Names are in /etc/hosts or they are nowhere: a look-up must not wait for a name server.
         files.write(
             "nsswitch.conf",
@@ -28,6 +27,35 @@ impl Files {
         )?;
         files.write("resolv.conf", "")?;
         Ok(files)
+    }
+
+    /// Writes the `/etc/hosts` of all nodes. The file is changed in place: the nodes have it
+    /// bound, and a new one would not be theirs.
+    pub(super) fn write_hosts(&self, plan: &Plan) -> Result<(), Error> {
+        self.write("hosts", &hosts(plan)).map(drop)
+    }
+
+    /// Writes the `/etc/hosts` of a pod, in place too. A pod knows itself only.
+    pub(super) fn write_pod_hosts(&self, pod: &PodPlan) -> Result<(), Error> {
+        let hosts = format!("127.0.0.1 localhost\n{} {}\n", pod.address, pod.name);
+        self.write(&pod_hosts(&pod.name), &hosts).map(drop)
+    }
+
+    /// Removes what is left of a node, so that one of the same name begins anew.
+    pub(super) fn forget_node(&self, name: &str) {
+        self.forget(&format!("hostname-{name}"));
+        self.forget(&format!("agent-{name}.log"));
+    }
+
+    /// Removes what is left of a pod.
+    pub(super) fn forget_pod(&self, name: &str) {
+        self.forget(&format!("hostname-{name}"));
+        self.forget(&pod_hosts(name));
+    }
+
+    fn forget(&self, name: &str) {
+        // It lies on the sandbox's own tmpfs: at worst it goes with the cluster.
+        std::fs::remove_file(self.root.join(name)).ok();
     }
 
     pub(super) fn datastore(&self) -> PathBuf {
@@ -48,12 +76,10 @@ impl Files {
         Ok(MountPlan { binds })
     }
 
-    /// A pod knows itself only.
     pub(super) fn pod_mounts(&self, pod: &PodPlan) -> Result<MountPlan, Error> {
-        let hosts = format!("127.0.0.1 localhost\n{} {}\n", pod.address, pod.name);
-        let hosts = self.write(&format!("hosts-{}", pod.name), &hosts)?;
+        self.write_pod_hosts(pod)?;
         Ok(MountPlan {
-            binds: self.etc(&pod.name, hosts)?,
+            binds: self.etc(&pod.name, self.root.join(pod_hosts(&pod.name)))?,
         })
     }
 
@@ -82,6 +108,10 @@ impl Files {
             }),
         }
     }
+}
+
+fn pod_hosts(name: &str) -> String {
+    format!("hosts-{name}")
 }
 
 /// The `/etc/hosts` of every node.

@@ -1,14 +1,18 @@
 //! A running cluster and the handles on its nodes and pods.
 
 mod boot;
+mod change;
 mod container;
+mod difference;
 mod files;
 mod node;
 mod pod;
+mod port;
 mod timing;
+mod wiring;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tempfile::TempDir;
 
@@ -22,7 +26,10 @@ use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::process::kill_all_in;
-use crate::spec::ClusterSpec;
+use crate::spec::{ClusterSpec, Plan};
+use files::Files;
+use node::NodeState;
+use pod::PodState;
 
 /// A running cluster. Cheap to clone; it is taken down when the last handle on it, or on one of
 /// its nodes or pods, is dropped.
@@ -34,13 +41,29 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Inner {
     fabric: Machine,
-    nodes: Vec<node::NodeState>,
-    pods: Vec<pod::PodState>,
+    world: RwLock<World>,
+    /// Held while a change is made: there is one at a time.
+    current: tokio::sync::Mutex<Current>,
+    files: Files,
     agent: Arc<dyn Agent>,
     datastore: Datastore,
     report: BootReport,
     /// The cluster's files on the sandbox's tmpfs; removed with the cluster.
     _state: TempDir,
+}
+
+/// The nodes and pods that there are now, in the order of the specification.
+#[derive(Debug, Default)]
+struct World {
+    nodes: Vec<Arc<NodeState>>,
+    pods: Vec<Arc<PodState>>,
+}
+
+/// What the cluster shall be now: the specification of the boot with every change since.
+#[derive(Debug, Default)]
+struct Current {
+    spec: ClusterSpec,
+    plan: Plan,
 }
 
 impl Cluster {
@@ -54,20 +77,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Unknown`] with the names that there are.
     pub fn node(&self, name: &str) -> Result<Node, Error> {
-        let index = self
-            .inner
-            .nodes
-            .iter()
-            .position(|node| node.machine.name() == name);
-        index
-            .map(|index| Node::new(&self.inner, index))
-            .ok_or_else(|| {
-                Error::unknown(
-                    "node",
-                    name,
-                    self.inner.nodes.iter().map(|node| node.machine.name()),
-                )
-            })
+        Ok(self.node_handle(self.inner.node_state(name)?))
     }
 
     /// The pod `name`.
@@ -75,34 +85,28 @@ impl Cluster {
     /// # Errors
     /// [`Error::Unknown`] with the names that there are.
     pub fn pod(&self, name: &str) -> Result<Pod, Error> {
-        let index = self
-            .inner
-            .pods
-            .iter()
-            .position(|pod| pod.machine.name() == name);
-        index
-            .map(|index| Pod::new(&self.inner, index))
-            .ok_or_else(|| {
-                Error::unknown(
-                    "pod",
-                    name,
-                    self.inner.pods.iter().map(|pod| pod.machine.name()),
-                )
-            })
+        Ok(Pod::new(&self.inner, self.inner.pod_state(name)?))
     }
 
-    /// All nodes, in the order of the specification.
+    /// All nodes, in the order of the specification; those that were added later are last.
     pub fn nodes(&self) -> Vec<Node> {
-        (0..self.inner.nodes.len())
-            .map(|index| Node::new(&self.inner, index))
-            .collect()
+        let nodes = self.inner.world().nodes.clone();
+        let nodes = nodes.into_iter();
+        nodes.map(|state| self.node_handle(state)).collect()
     }
 
-    /// All pods, in the order of the specification.
+    /// All pods, in the order of the specification; those that were added later are last.
     pub fn pods(&self) -> Vec<Pod> {
-        (0..self.inner.pods.len())
-            .map(|index| Pod::new(&self.inner, index))
-            .collect()
+        let pods = self.inner.world().pods.clone();
+        let pods = pods.into_iter();
+        pods.map(|state| Pod::new(&self.inner, state)).collect()
+    }
+
+    fn node_handle(&self, state: Arc<NodeState>) -> Node {
+        Node {
+            cluster: Arc::clone(&self.inner),
+            state,
+        }
     }
 
     /// The machine between the nodes: a bridge for each underlay network, and the gateway.
@@ -148,29 +152,66 @@ impl ClusterSpec {
         self.boot_with(PodlabAgent::new()).await
     }
 
-    /// [`boot`](Self::boot) with an agent of your own.
+    /// [`boot`](Self::boot) with an agent of your own. It may be another one on every node:
+    /// [`Agent::program`] is told the node's name.
     ///
     /// # Errors
     /// The same.
     pub async fn boot_with(self, agent: impl Agent + 'static) -> Result<Cluster, Error> {
-        boot::boot(&self.plan()?, Arc::new(agent)).await
+        boot::boot(self, Arc::new(agent)).await
+    }
+}
+
+impl Inner {
+    fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find_node(&self, name: &str) -> Option<Arc<NodeState>> {
+        let world = self.world();
+        let mut nodes = world.nodes.iter();
+        nodes.find(|node| node.machine.name() == name).cloned()
+    }
+
+    fn find_pod(&self, name: &str) -> Option<Arc<PodState>> {
+        let world = self.world();
+        let mut pods = world.pods.iter();
+        pods.find(|pod| pod.machine.name() == name).cloned()
+    }
+
+    fn node_state(&self, name: &str) -> Result<Arc<NodeState>, Error> {
+        self.find_node(name).ok_or_else(|| {
+            let world = self.world();
+            let known = world.nodes.iter().map(|node| node.machine.name());
+            Error::unknown("node", name, known)
+        })
+    }
+
+    fn pod_state(&self, name: &str) -> Result<Arc<PodState>, Error> {
+        self.find_pod(name).ok_or_else(|| {
+            let world = self.world();
+            let known = world.pods.iter().map(|pod| pod.machine.name());
+            Error::unknown("pod", name, known)
+        })
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let machines = self.nodes.iter().map(|node| &node.machine);
-        let machines = machines.chain(self.pods.iter().map(|pod| &pod.machine));
+        let world = self.world();
+        let machines = world.nodes.iter().map(|node| &node.machine);
+        let machines = machines.chain(world.pods.iter().map(|pod| &pod.machine));
         let inodes: BTreeSet<u64> = machines
             .chain([&self.fabric])
             .map(|machine| machine.namespaces().net_inode())
             .collect();
-        for node in &self.nodes {
+        for node in &world.nodes {
             // Our own children first: their exit is collected, the others are init's.
-            node.agent
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            drop(node.take_agent());
         }
         kill_all_in(&inodes);
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::Ipv4Net;
 
 use super::Inner;
+use super::port::Port;
 use crate::agent::{AgentStatus, RunningAgent};
 use crate::error::Error;
 use crate::machine::Machine;
@@ -17,59 +18,102 @@ use crate::spec::NodePlan;
 pub(super) const DATASTORE_IN_NODE: &str = "/run/podlab/datastore";
 
 /// A handle on a node. It has all the verbs of a [`Machine`].
+///
+/// Nodes can change while they run; what the handle says is what holds now. When the node is
+/// removed from the cluster its verbs become [`Error::Removed`], and its properties stay what
+/// they were last.
 #[derive(Debug, Clone)]
 pub struct Node {
-    cluster: Arc<Inner>,
-    index: usize,
+    pub(super) cluster: Arc<Inner>,
+    pub(super) state: Arc<NodeState>,
 }
 
 #[derive(Debug)]
 pub(super) struct NodeState {
     pub(super) machine: Machine,
-    pub(super) plan: NodePlan,
+    /// The wires of its interfaces.
+    pub(super) ports: Vec<Port>,
     pub(super) log: PathBuf,
+    plan: Mutex<Arc<NodePlan>>,
     /// Empty while no agent runs.
-    pub(super) agent: Mutex<Option<RunningAgent>>,
+    agent: Mutex<Option<RunningAgent>>,
     /// What the last agent said when it became ready.
-    pub(super) status: Mutex<AgentStatus>,
+    status: Mutex<AgentStatus>,
 }
 
-impl Node {
-    pub(super) fn new(cluster: &Arc<Inner>, index: usize) -> Self {
+impl NodeState {
+    pub(super) fn new(machine: Machine, plan: &NodePlan, ports: Vec<Port>, log: PathBuf) -> Self {
         Self {
-            cluster: Arc::clone(cluster),
-            index,
+            machine,
+            ports,
+            log,
+            plan: Mutex::new(Arc::new(plan.clone())),
+            agent: Mutex::default(),
+            status: Mutex::default(),
         }
     }
 
+    pub(super) fn plan(&self) -> Arc<NodePlan> {
+        Arc::clone(&lock(&self.plan))
+    }
+
+    pub(super) fn is_now(&self, plan: &NodePlan) {
+        *lock(&self.plan) = Arc::new(plan.clone());
+    }
+
+    /// The wire of an interface.
+    pub(super) fn port(&self, interface: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.interface == interface)
+    }
+
+    pub(super) fn has_agent(&self, agent: RunningAgent, status: AgentStatus) {
+        *lock(&self.status) = status;
+        *lock(&self.agent) = Some(agent);
+    }
+
+    pub(super) fn take_agent(&self) -> Option<RunningAgent> {
+        lock(&self.agent).take()
+    }
+
+    pub(super) async fn kill_agent(&self) -> Result<(), Error> {
+        match self.take_agent() {
+            Some(agent) => Ok(agent.kill().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Node {
     /// Its address on the underlay.
     pub fn address(&self) -> Ipv4Addr {
-        self.state().plan.address.addr()
+        self.state.plan().address.addr()
     }
 
-    /// The name of its underlay interface.
-    pub fn underlay(&self) -> &str {
-        &self.state().plan.interface
+    /// The name of its underlay interface: the one that has its address.
+    pub fn underlay(&self) -> String {
+        self.state.plan().underlay.name.clone()
     }
 
-    /// The name of its port in the [fabric](super::Cluster::fabric).
-    pub fn fabric_port(&self) -> &str {
-        &self.state().plan.port
+    /// The name of its port in the [fabric](super::Cluster::fabric): the other end of its
+    /// underlay interface.
+    pub fn fabric_port(&self) -> String {
+        let port = self.state.port(&self.state.plan().underlay.name);
+        port.map(|port| port.name.clone()).unwrap_or_default()
     }
 
     /// The address of its tunnel device.
     pub fn tunnel_address(&self) -> Option<Ipv4Addr> {
-        self.state().plan.tunnel_address
+        self.state.plan().tunnel_address
     }
 
     /// The blocks of pod addresses that it owns.
-    pub fn blocks(&self) -> &[Ipv4Net] {
-        &self.state().plan.blocks
+    pub fn blocks(&self) -> Vec<Ipv4Net> {
+        self.state.plan().blocks.clone()
     }
 
     /// What its agent said when it last became ready.
     pub fn agent_status(&self) -> AgentStatus {
-        lock(&self.state().status).clone()
+        lock(&self.state.status).clone()
     }
 
     /// Everything that its agents have written to standard output and standard error.
@@ -77,7 +121,7 @@ impl Node {
     /// # Errors
     /// When the log cannot be read.
     pub fn agent_log(&self) -> Result<String, Error> {
-        let path = &self.state().log;
+        let path = &self.live()?.state.log;
         std::fs::read_to_string(path).map_err(|source| Error::State {
             operation: "read",
             path: path.clone(),
@@ -87,12 +131,12 @@ impl Node {
 
     /// Whether an agent was started and not stopped since.
     pub fn is_agent_running(&self) -> bool {
-        lock(&self.state().agent).is_some()
+        lock(&self.state.agent).is_some()
     }
 
     /// The process id of its agent in the sandbox; `None` while none runs.
     pub fn agent_id(&self) -> Option<u32> {
-        lock(&self.state().agent).as_ref()?.id()
+        lock(&self.state.agent).as_ref()?.id()
     }
 
     /// Starts the agent and waits until it is ready. One that runs is killed first.
@@ -101,17 +145,15 @@ impl Node {
     /// When it does not become ready; the end of its log is in the message.
     pub async fn start_agent(&self) -> Result<AgentStatus, Error> {
         self.kill_agent().await?;
-        let state = self.state();
         let mut agent = RunningAgent::start(
             self.cluster.agent.as_ref(),
             self.name(),
             self.namespaces(),
             Path::new(DATASTORE_IN_NODE),
-            &state.log,
+            &self.state.log,
         )?;
         let status = agent.ready().await?;
-        *lock(&state.status) = status.clone();
-        *lock(&state.agent) = Some(agent);
+        self.state.has_agent(agent, status.clone());
         Ok(status)
     }
 
@@ -120,8 +162,7 @@ impl Node {
     /// # Errors
     /// When it had ended by itself, fails, or does not end in time.
     pub async fn stop_agent(&self) -> Result<(), Error> {
-        let agent = lock(&self.state().agent).take();
-        match agent {
+        match self.live()?.state.take_agent() {
             Some(agent) => Ok(agent.stop().await?),
             None => Ok(()),
         }
@@ -132,15 +173,11 @@ impl Node {
     /// # Errors
     /// When the kernel refuses it.
     pub async fn kill_agent(&self) -> Result<(), Error> {
-        let agent = lock(&self.state().agent).take();
-        match agent {
-            Some(agent) => Ok(agent.kill().await?),
-            None => Ok(()),
-        }
+        self.live()?.state.kill_agent().await
     }
 
-    fn state(&self) -> &NodeState {
-        &self.cluster.nodes[self.index]
+    pub(super) fn live(&self) -> Result<&Self, Error> {
+        self.state.machine.live().map(|_| self)
     }
 }
 
@@ -148,7 +185,7 @@ impl Deref for Node {
     type Target = Machine;
 
     fn deref(&self) -> &Machine {
-        &self.state().machine
+        &self.state.machine
     }
 }
 

@@ -2,55 +2,110 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::node::NodeState;
 use super::{Container, Inner, Node};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::probe::server::HttpServer;
-use crate::spec::PodPlan;
+use crate::probe::server::{HttpServer, hello};
+use crate::spec::{ContainerPlan, PodPlan};
 
 /// A handle on a pod. It has all the verbs of a [`Machine`].
+///
+/// A pod can be moved and renumbered while it runs; what the handle says is what holds now. When
+/// the pod is removed from the cluster its verbs become [`Error::Removed`], and its properties
+/// stay what they were last.
 #[derive(Debug, Clone)]
 pub struct Pod {
-    pub(super) cluster: Arc<Inner>,
-    pub(super) index: usize,
+    cluster: Arc<Inner>,
+    state: Arc<PodState>,
 }
 
 #[derive(Debug)]
 pub(super) struct PodState {
     pub(super) machine: Machine,
-    pub(super) plan: PodPlan,
-    /// The servers of its containers, in their order; they end with the cluster.
-    pub(super) servers: Vec<Option<HttpServer>>,
+    /// As it was made; its names and containers stay.
+    made: PodPlan,
+    place: Mutex<Place>,
+    /// The servers of its containers, in their order; they end with the pod.
+    servers: Vec<Option<HttpServer>>,
+}
+
+/// What changes when a pod is moved or renumbered.
+#[derive(Debug, Clone)]
+struct Place {
+    address: Ipv4Addr,
+    node: Arc<NodeState>,
+}
+
+impl PodState {
+    /// Starts the servers of its containers.
+    pub(super) fn new(
+        machine: Machine,
+        plan: &PodPlan,
+        node: Arc<NodeState>,
+    ) -> Result<Self, Error> {
+        let servers = plan
+            .containers
+            .iter()
+            .map(|container| match container.http {
+                Some(port) => machine.serve_http(port, hello(&plan.name)).map(Some),
+                None => Ok(None),
+            });
+        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        let place = Place {
+            address: plan.address,
+            node,
+        };
+        Ok(Self {
+            machine,
+            made: plan.clone(),
+            place: Mutex::new(place),
+            servers,
+        })
+    }
+
+    pub(super) fn is_now(&self, plan: &PodPlan, node: Arc<NodeState>) {
+        let address = plan.address;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Place { address, node };
+    }
+
+    fn place(&self) -> Place {
+        let place = self.place.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Pod {
-    pub(super) fn new(cluster: &Arc<Inner>, index: usize) -> Self {
+    pub(super) fn new(cluster: &Arc<Inner>, state: Arc<PodState>) -> Self {
         Self {
             cluster: Arc::clone(cluster),
-            index,
+            state,
         }
     }
 
     /// Its address.
     pub fn address(&self) -> Ipv4Addr {
-        self.state().plan.address
+        self.state.place().address
     }
 
     /// Its Kubernetes namespace.
     pub fn namespace(&self) -> &str {
-        &self.state().plan.namespace
+        &self.state.made.namespace
     }
 
     /// The node it runs on.
     pub fn node(&self) -> Node {
-        Node::new(&self.cluster, self.state().plan.node)
+        Node {
+            cluster: Arc::clone(&self.cluster),
+            state: self.state.place().node,
+        }
     }
 
     /// The name of the node's side of its veth pair, `cali…`.
     pub fn host_interface(&self) -> String {
-        self.state().plan.host_interface()
+        self.state.made.host_interface()
     }
 
     /// The container `name`.
@@ -58,7 +113,7 @@ impl Pod {
     /// # Errors
     /// [`Error::Unknown`] with the names that there are.
     pub fn container(&self, name: &str) -> Result<Container, Error> {
-        let containers = &self.state().plan.containers;
+        let containers = &self.state.made.containers;
         let index = containers
             .iter()
             .position(|container| container.name == name);
@@ -75,7 +130,7 @@ impl Pod {
 
     /// All containers, in the order of the specification.
     pub fn containers(&self) -> Vec<Container> {
-        let count = self.state().plan.containers.len();
+        let count = self.state.made.containers.len();
         (0..count)
             .map(|index| Container {
                 pod: self.clone(),
@@ -84,8 +139,12 @@ impl Pod {
             .collect()
     }
 
-    pub(super) fn state(&self) -> &PodState {
-        &self.cluster.pods[self.index]
+    pub(super) fn container_plan(&self, index: usize) -> &ContainerPlan {
+        &self.state.made.containers[index]
+    }
+
+    pub(super) fn server(&self, index: usize) -> Option<&HttpServer> {
+        self.state.servers.get(index)?.as_ref()
     }
 }
 
@@ -93,7 +152,7 @@ impl Deref for Pod {
     type Target = Machine;
 
     fn deref(&self) -> &Machine {
-        &self.state().machine
+        &self.state.machine
     }
 }
 

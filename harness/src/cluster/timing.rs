@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 /// The phases of a boot, one after the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BootReport {
-    /// Making the namespaces and the mounts of all machines.
+    /// Making the namespaces and the mounts of all machines, and the servers of the pods.
     pub namespaces: Duration,
     /// Making links, addresses and the first routes, and writing the datastore.
     pub links: Duration,
-    /// Starting the processes of the agents and the servers of the pods.
+    /// Starting the processes of the agents.
     pub agents: Duration,
     /// Waiting until every agent had its first full sync in the kernel.
     pub ready: Duration,

@@ -11,7 +11,7 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses the list.
     pub async fn links(&self) -> Result<Vec<Link>, Error> {
-        Ok(self.netlink().links().await?)
+        Ok(self.live()?.netlink().links().await?)
     }
 
     /// Its IPv4 addresses.
@@ -19,7 +19,7 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses the list.
     pub async fn addresses(&self) -> Result<Vec<Address>, Error> {
-        Ok(self.netlink().addresses().await?)
+        Ok(self.live()?.netlink().addresses().await?)
     }
 
     /// The IPv4 routes of its main table, by destination.
@@ -27,7 +27,7 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses the list.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
-        Ok(self.netlink().routes().await?)
+        Ok(self.live()?.netlink().routes().await?)
     }
 
     /// The changes of its main IPv4 table from now on.
@@ -43,7 +43,7 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses the list.
     pub async fn neighbours(&self) -> Result<Vec<Neighbour>, Error> {
-        Ok(self.netlink().neighbours().await?)
+        Ok(self.live()?.netlink().neighbours().await?)
     }
 
     /// Its routes as `route -n` prints them.
@@ -54,11 +54,19 @@ impl Machine {
         Ok(route_table::route_n(&self.routes().await?))
     }
 
+    /// Sets the MTU of a device in bytes, as `ip link set DEVICE mtu MTU` does.
+    ///
+    /// # Errors
+    /// When there is no such device or the kernel refuses the value.
+    pub async fn set_link_mtu(&self, device: &str, mtu: u32) -> Result<(), Error> {
+        Ok(self.live()?.netlink().set_link_mtu(device, mtu).await?)
+    }
+
     /// Brings a device up or down, as `ip link set DEVICE up` does.
     ///
     /// # Errors
     /// When there is no such device.
     pub async fn set_link_up(&self, device: &str, up: bool) -> Result<(), Error> {
-        Ok(self.netlink().set_link_up(device, up).await?)
+        Ok(self.live()?.netlink().set_link_up(device, up).await?)
     }
 }

@@ -11,13 +11,15 @@ mod probes;
 mod sysctl;
 mod taps;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::namespace::{MountPlan, Namespaces};
 use crate::netlink::Netlink;
-use crate::process::{Output, Process, Program};
+use crate::process::{Output, Process, Program, kill_all_in};
 
 /// How long [`Machine::exec`] lets a program run.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,6 +35,8 @@ struct Inner {
     name: String,
     namespaces: Namespaces,
     netlink: Netlink,
+    /// Set when its node or pod was removed from the cluster.
+    removed: AtomicBool,
 }
 
 impl Machine {
@@ -45,6 +49,7 @@ impl Machine {
                 name: name.to_owned(),
                 namespaces,
                 netlink,
+                removed: AtomicBool::new(false),
             }),
         })
     }
@@ -86,7 +91,25 @@ impl Machine {
     /// # Errors
     /// When there is no such program or it cannot be started.
     pub fn spawn(&self, program: impl Into<Program>) -> Result<Process, Error> {
-        Ok(program.into().spawn(self.name(), &self.inner.namespaces)?)
+        let program = program.into();
+        Ok(program.spawn(self.name(), self.live()?.namespaces())?)
+    }
+
+    /// The machine, unless it was removed from its cluster.
+    pub(crate) fn live(&self) -> Result<&Self, Error> {
+        match self.inner.removed.load(Ordering::Acquire) {
+            false => Ok(self),
+            true => Err(Error::Removed {
+                machine: self.name().to_owned(),
+            }),
+        }
+    }
+
+    /// Ends every process in it, and makes every verb on any handle an error. Its namespaces
+    /// go with the last handle.
+    pub(crate) fn remove(&self) {
+        self.inner.removed.store(true, Ordering::Release);
+        kill_all_in(&BTreeSet::from([self.namespaces().net_inode()]));
     }
 
     pub(crate) fn namespaces(&self) -> &Namespaces {

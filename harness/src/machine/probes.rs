@@ -31,6 +31,7 @@ impl Machine {
     ) -> Result<EchoReply, Error> {
         let target = target.into();
         let mut socket = self
+            .live()?
             .namespaces()
             .run(EchoSocket::open)?
             .map_err(|e| self.probe(e))?;
@@ -52,6 +53,7 @@ impl Machine {
     ) -> Result<HttpReply, Error> {
         let target = SocketAddrV4::new(target.into(), port);
         let probe = self
+            .live()?
             .namespaces()
             .run(HttpProbe::open)?
             .map_err(|e| self.probe(e))?;
@@ -66,7 +68,7 @@ impl Machine {
     /// When the port is taken.
     pub fn serve_http(&self, port: u16, answers: impl Answers) -> Result<HttpServer, Error> {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-        let listener = self.namespaces().run(|| server::listen(address))?;
+        let listener = self.live()?.namespaces().run(|| server::listen(address))?;
         let listener = listener.map_err(|e| self.probe(e))?;
         HttpServer::bind(listener, answers).map_err(|e| self.probe(e))
     }

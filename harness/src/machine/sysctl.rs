@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Machine;
 use crate::error::Error;
 use crate::namespace::Namespaces;
 
@@ -57,6 +58,24 @@ pub(super) fn set_defaults(
         path,
         source,
     })
+}
+
+impl Machine {
+    /// Sets an IPv4 parameter of one device: `net/ipv4/conf/DEVICE/NAME`.
+    pub(crate) fn set_device_parameter(
+        &self,
+        device: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let path = format!("ipv4/conf/{device}/{name}");
+        let result = self.namespaces().run(|| write(&path, value))?;
+        result.map_err(|(path, source)| Error::Sysctl {
+            machine: self.name().to_owned(),
+            path,
+            source,
+        })
+    }
 }
 
 fn write(name: &str, value: &str) -> Result<(), (PathBuf, io::Error)> {

@@ -10,9 +10,11 @@ impl Machine {
     ///
     /// # Errors
     /// When there is no such device; the message lists those that there are.
-    pub fn capture(&self, device: &str, filter: &Filter) -> Result<Capture, Error> {
+    pub fn capture(&self, device: impl AsRef<str>, filter: &Filter) -> Result<Capture, Error> {
+        let device = device.as_ref();
         let name = format!("{}/{device}", self.name());
         let socket = self
+            .live()?
             .namespaces()
             .run(|| CaptureSocket::open(device, filter))??;
         Ok(Capture::start(socket, name)?)

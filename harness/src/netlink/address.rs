@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
+use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 
@@ -19,7 +20,7 @@ pub struct Address {
 }
 
 impl Netlink {
-    /// Gives the device `index` an address.
+    /// Gives the device `index` an address. One that it has is as good.
     pub(crate) async fn add_address(
         &self,
         index: u32,
@@ -28,9 +29,27 @@ impl Netlink {
         self.handle
             .address()
             .add(index, IpAddr::V4(address.addr()), address.prefix_len())
+            .replace()
             .execute()
             .await
             .map_err(self.error("add address", address))
+    }
+
+    /// Takes an address from the device `index`. One that it has not is as good.
+    pub(crate) async fn remove_address(
+        &self,
+        index: u32,
+        address: Ipv4Net,
+    ) -> Result<(), NetlinkError> {
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(address.addr(), address.prefix_len())
+            .build();
+        let removed = self.handle.address().del(message).execute().await;
+        match removed.map_err(self.error("remove address", address)) {
+            Err(error) if error.source.raw_os_error() == Some(nix::libc::EADDRNOTAVAIL) => Ok(()),
+            other => other,
+        }
     }
 
     /// All IPv4 addresses, in the order in which the kernel lists them.

@@ -104,13 +104,62 @@ impl Netlink {
     /// Brings a device up or down.
     pub(crate) async fn set_link_up(&self, name: &str, up: bool) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_name(name);
-        let message = if up { message.up() } else { message.down() };
+        let (message, operation) = match up {
+            true => (message.up(), "bring up"),
+            false => (message.down(), "bring down"),
+        };
+        self.set_link(operation, name, message).await
+    }
+
+    /// Sets the MTU of a device.
+    pub(crate) async fn set_link_mtu(&self, name: &str, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name).mtu(mtu);
+        self.set_link("set the MTU of", name, message).await
+    }
+
+    /// Makes a device a port of the bridge with the index `master`.
+    pub(crate) async fn set_link_master(
+        &self,
+        name: &str,
+        master: u32,
+    ) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name).controller(master);
+        self.set_link("plug in", name, message).await
+    }
+
+    /// Sets the hardware address of a device.
+    pub(crate) async fn set_link_mac(
+        &self,
+        name: &str,
+        mac: MacAddress,
+    ) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name).address(mac.0.to_vec());
+        self.set_link("set the MAC of", name, message).await
+    }
+
+    async fn set_link(
+        &self,
+        operation: &'static str,
+        name: &str,
+        message: LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<(), NetlinkError> {
         self.handle
             .link()
             .set(message.build())
             .execute()
             .await
-            .map_err(self.error(if up { "bring up" } else { "bring down" }, name))
+            .map_err(self.error(operation, name))
+    }
+
+    /// Removes a device, and with one end of a veth pair the other. One that is not there is
+    /// as good.
+    pub(crate) async fn remove_link(&self, name: &str) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_name(name).build();
+        let removed = self.handle.link().del_with_message(message).execute().await;
+        match removed.map_err(self.error("remove device", name)) {
+            Err(error) if error.source.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+            other => other,
+        }
     }
 
     /// The index of the device `name`.

@@ -92,8 +92,8 @@ pub(crate) struct NewRoute {
 }
 
 impl Netlink {
-    /// Adds a unicast route to the main table.
-    pub(crate) async fn add_route(&self, route: NewRoute) -> Result<(), NetlinkError> {
+    /// Adds a unicast route to the main table, in the place of one to the same destination.
+    pub(crate) async fn replace_route(&self, route: NewRoute) -> Result<(), NetlinkError> {
         let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(route.destination.addr(), route.destination.prefix_len())
             .output_interface(route.interface)
@@ -105,9 +105,10 @@ impl Netlink {
         self.handle
             .route()
             .add(builder.build())
+            .replace()
             .execute()
             .await
-            .map_err(self.error("add route", route.destination))
+            .map_err(self.error("replace route", route.destination))
     }
 
     /// The IPv4 routes of the main table, ordered as the kernel's table lists them: by

@@ -1,8 +1,8 @@
 //! Fills the specification in the words of a test.
 
 use super::{
-    ClusterSpec, ContainerSpec, Encapsulation, NodeSpec, PodSpec, PoolSpec, UnderlaySpec,
-    default_interface, default_mtu, default_namespace,
+    ClusterSpec, ContainerSpec, Encapsulation, InterfaceSpec, NodeSpec, PodSpec, PoolSpec,
+    UnderlaySpec, default_interface, default_mtu, default_namespace,
 };
 
 impl ClusterSpec {
@@ -18,6 +18,7 @@ impl ClusterSpec {
             address: String::new(),
             interface: default_interface(),
             mtu: default_mtu(),
+            interfaces: Vec::new(),
             blocks: Vec::new(),
             tunnel_address: None,
         });
@@ -109,6 +110,22 @@ impl NodeBuilder {
         self
     }
 
+    /// Adds an interface beside the one with the node's address.
+    #[must_use]
+    pub fn other_interface(
+        mut self,
+        name: impl Into<String>,
+        fill: impl FnOnce(InterfaceBuilder) -> InterfaceBuilder,
+    ) -> Self {
+        let interface = InterfaceBuilder(InterfaceSpec {
+            name: name.into(),
+            address: None,
+            mtu: default_mtu(),
+        });
+        self.0.interfaces.push(fill(interface).0);
+        self
+    }
+
     /// Adds a block of pod addresses, `192.168.1.0/24`.
     #[must_use]
     pub fn block(mut self, cidr: impl Into<String>) -> Self {
@@ -120,6 +137,27 @@ impl NodeBuilder {
     #[must_use]
     pub fn tunnel_address(mut self, address: impl Into<String>) -> Self {
         self.0.tunnel_address = Some(address.into());
+        self
+    }
+}
+
+/// Fills an [`InterfaceSpec`].
+#[derive(Debug)]
+pub struct InterfaceBuilder(InterfaceSpec);
+
+impl InterfaceBuilder {
+    /// Its address with the prefix, `10.13.0.2/16`, and with it the network it is plugged into.
+    /// Default: none, and the network of the node's address.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.0.address = Some(address.into());
+        self
+    }
+
+    /// Its MTU in bytes. Default 1500.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.0.mtu = mtu;
         self
     }
 }
@@ -179,7 +217,7 @@ impl PodBuilder {
 
 /// Fills a [`PoolSpec`].
 #[derive(Debug)]
-pub struct PoolBuilder(PoolSpec);
+pub struct PoolBuilder(pub(crate) PoolSpec);
 
 impl PoolBuilder {
     /// Its name.

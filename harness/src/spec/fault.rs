@@ -20,6 +20,23 @@ pub struct SpecFault {
     pub hint: String,
 }
 
+impl SpecError {
+    /// An error of one fault.
+    pub(crate) fn one(
+        subject: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            faults: vec![SpecFault {
+                subject: subject.into(),
+                message: message.into(),
+                hint: hint.into(),
+            }],
+        }
+    }
+}
+
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.faults.len();

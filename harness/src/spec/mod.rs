@@ -14,9 +14,11 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use builder::{NodeBuilder, PodBuilder, PoolBuilder, UnderlayBuilder};
+pub use builder::{InterfaceBuilder, NodeBuilder, PodBuilder, PoolBuilder, UnderlayBuilder};
 pub use fault::{SpecError, SpecFault};
-pub(crate) use plan::{ContainerPlan, NodePlan, Plan, PodPlan, PoolPlan, UnderlayPlan};
+pub(crate) use plan::{
+    ContainerPlan, InterfacePlan, NodePlan, Plan, PodPlan, PoolPlan, UnderlayPlan,
+};
 
 /// A whole cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,12 +96,30 @@ pub struct NodeSpec {
     /// The MTU of that interface in bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u32,
+    /// Its other interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceSpec>,
     /// The blocks of pod addresses it owns, `192.168.1.0/24`.
     #[serde(default)]
     pub blocks: Vec<String>,
     /// The address of its tunnel device. Default: the first address of its first block.
     #[serde(default)]
     pub tunnel_address: Option<String>,
+}
+
+/// An interface that a node has beside the one with its address. It is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceSpec {
+    /// Its name.
+    pub name: String,
+    /// Its address with the prefix, `10.13.0.2/16`, which says what network it is plugged into.
+    /// Default: none, and plugged into the network of the node's address.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Its MTU in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u32,
 }
 
 /// A pod.

@@ -27,13 +27,13 @@ fn every_default_is_filled_in() {
     assert_eq!(plan.underlays.len(), 1);
     assert_eq!(plan.underlays[0].gateway.to_string(), "10.12.0.1/16");
     assert_eq!(plan.underlays[0].mtu, 1500);
-    assert_eq!(plan.nodes[0].interface, "eth0");
+    assert_eq!(plan.nodes[0].underlay.name, "eth0");
     assert_eq!(
         plan.nodes[1].tunnel_address.unwrap().to_string(),
         "192.168.2.0"
     );
     assert_eq!(plan.pods[0].mtu, 1480);
-    assert_eq!(plan.pods[0].node, 0);
+    assert_eq!(plan.pods[0].node, "n1");
 }
 
 /// Names from the seed document: they were made by Calico itself.
@@ -67,7 +67,43 @@ fn nodes_of_two_subnets_get_two_underlays_and_gateways_that_are_free() {
         .map(|u| u.gateway.to_string())
         .collect();
     assert_eq!(gateways, ["10.12.0.1/16", "10.13.0.2/16"]);
-    assert_eq!(plan.nodes[2].underlay, 1);
+    assert_eq!(plan.nodes[2].underlay.network, 1);
+}
+
+/// If this fails, a later change moves a gateway or a tunnel address that nobody touched.
+#[test]
+fn a_settled_specification_keeps_what_was_chosen_for_it() {
+    let mut spec = good();
+    let before = plan(&spec);
+    before.settle(&mut spec);
+    assert_eq!(plan(&spec), before);
+    spec.nodes[0].blocks = vec!["192.168.8.0/24".into(), "192.168.1.0/24".into()];
+    let spec = spec.node("n0", |n| n.address("10.12.0.7/16").mtu(9000));
+    let after = plan(&spec);
+    assert_eq!(
+        after.nodes[0].tunnel_address,
+        before.nodes[0].tunnel_address
+    );
+    assert_eq!(after.underlays[0].mtu, 9000, "nobody asked for 1500");
+    let taken = spec.node("n9", |n| n.address("10.12.0.1/16"));
+    let error = taken.validate().unwrap_err().to_string();
+    assert!(
+        error.contains("gateway of underlay 10.12.0.0/16"),
+        "{error}"
+    );
+}
+
+#[test]
+fn another_interface_is_plugged_in_where_its_address_is_or_where_the_nodes_is() {
+    let spec = good().node("n3", |n| {
+        n.address("10.13.0.2/16")
+            .other_interface("eth1", |i| i)
+            .other_interface("eth2", |i| i.address("10.12.0.9/16").mtu(9000))
+    });
+    let plan = plan(&spec);
+    let networks: Vec<usize> = plan.nodes[2].interfaces().map(|i| i.network).collect();
+    assert_eq!(networks, [1, 1, 0]);
+    assert_eq!((plan.underlays[0].mtu, plan.underlays[1].mtu), (9000, 1500));
 }
 
 #[test]
@@ -134,6 +170,13 @@ fn a_specification_survives_being_written_and_read() {
 #[case::a_taken_interface_name(
     good().node("n3", |n| n.address("10.12.22.4/16").interface("tunl0")),
     "\"tunl0\" cannot be its underlay interface", "taken")]
+#[case::two_interfaces_of_one_name(
+    good().node("n3", |n| n.address("10.12.22.4/16").other_interface("eth0", |i| i)),
+    "node \"n3\": it has two interfaces \"eth0\"", "rename")]
+#[case::another_interface_with_a_taken_address(
+    good().node("n3", |n| n.address("10.12.22.4/16")
+        .other_interface("eth1", |i| i.address("10.12.22.2/16"))),
+    "node \"n3\": its address 10.12.22.2 belongs to node \"n1\" already", "given once")]
 #[case::an_impossible_mtu(
     good().node("n3", |n| n.address("10.12.22.4/16").mtu(20)),
     "node \"n3\": MTU 20 is not possible", "68 to 65535")]
