@@ -36,6 +36,12 @@ fn every_default_is_filled_in() {
     assert_eq!(plan.pods[0].node, "n1");
 }
 
+#[test]
+fn a_network_without_a_node_has_an_mtu_all_the_same() {
+    let spec = good().underlay("10.99.0.0/24", |u| u);
+    assert_eq!(plan(&spec).underlays[0].mtu, 1500);
+}
+
 /// Names from the seed document: they were made by Calico itself.
 #[rstest]
 #[case("echo-server", "cali0005aea454a")]
@@ -148,6 +154,9 @@ fn a_specification_survives_being_written_and_read() {
 #[case::block_outside_the_pools(
     good().node("n3", |n| n.address("10.12.22.4/16").block("172.16.0.0/24")),
     "node \"n3\": block 172.16.0.0/24 lies in no pool", "pools: 192.168.0.0/16")]
+#[case::a_tunnel_address_outside_the_pools(
+    good().node("n3", |n| n.address("10.12.22.4/16").tunnel_address("172.16.0.1")),
+    "node \"n3\": its tunnel address 172.16.0.1 lies in no pool", "pools: 192.168.0.0/16")]
 #[case::overlapping_blocks(
     good().node("n3", |n| n.address("10.12.22.4/16").block("192.168.2.128/25")),
     "block 192.168.2.128/25 overlaps block 192.168.2.0/24 of node \"n2\"", "of its own")]

@@ -26,6 +26,15 @@ impl Check {
                 None => blocks.first().map(Ipv4Net::network),
             };
             if let Some(tunnel_address) = tunnel_address {
+                // One that was taken from a block is as good as the block.
+                let given = node.tunnel_address.is_some();
+                if given && !pools.iter().any(|pool| pool.cidr.contains(&tunnel_address)) {
+                    self.faults.add(
+                        &subject,
+                        format!("its tunnel address {tunnel_address} lies in no pool"),
+                        format!("pools: {}", listed(pools.iter().map(|pool| pool.cidr))),
+                    );
+                }
                 self.claim(&format!("{subject} (tunnel address)"), tunnel_address);
             }
             nodes.push(NodePlan {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{Check, overlap};
-use crate::spec::{ClusterSpec, NodePlan, UnderlayPlan};
+use crate::spec::{ClusterSpec, NodePlan, UnderlayPlan, default_mtu};
 
 impl Check {
     pub(super) fn underlays(
@@ -73,7 +73,11 @@ impl Check {
                 underlay.mtu = given.unwrap_or(underlay.mtu.max(interface.mtu));
             }
         }
-        for underlay in &underlays {
+        for underlay in &mut underlays {
+            if underlay.mtu == 0 {
+                // Nobody is plugged in.
+                underlay.mtu = default_mtu();
+            }
             self.claim(
                 &format!("gateway of underlay {}", underlay.gateway.trunc()),
                 underlay.gateway.addr(),

@@ -1,0 +1,81 @@
+//! Blocks of pod addresses that are claimed and released.
+
+use anyhow::Result;
+use podlab::netlink::{RouteKind, RouteProtocol};
+use podlab::spec::Encapsulation::Always;
+
+use crate::world::{all_pairs, ping, route, route_is, two_subnets};
+
+/// Proves that packets to addresses of an own block that nobody has end here instead of going
+/// round in circles by the default route, for as long as the block is the node's.
+#[tokio::test]
+async fn item_05_the_blackhole_follows_the_block() -> Result<()> {
+    const BLOCK: &str = "192.168.7.0/24";
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);
+    n1.add_block(BLOCK).await?;
+    route_is(&n1, BLOCK, "blackhole").await?;
+    route_is(&n3, BLOCK, "via 10.12.0.11 dev tunl0").await?;
+    let blackhole = route(&n1, BLOCK).await?.expect("just seen");
+    assert_eq!(blackhole.kind, RouteKind::Blackhole);
+    assert_eq!(blackhole.protocol, RouteProtocol::CALICO);
+
+    cluster
+        .add_pod("p7", |p| p.on("n1").address("192.168.7.7"))
+        .await?;
+    all_pairs(&cluster).await?;
+    let used = n1.remove_block(BLOCK).await.unwrap_err().to_string();
+    assert!(
+        used.contains("pod \"p7\": its address 192.168.7.7 lies outside every block"),
+        "{used}"
+    );
+    cluster.remove_pod("p7").await?;
+    n1.remove_block(BLOCK).await?;
+    route_is(&n1, BLOCK, "none").await?;
+    route_is(&n3, BLOCK, "none").await?;
+    all_pairs(&cluster).await
+}
+
+/// Proves that a released block can go to another node.
+#[tokio::test]
+async fn a_block_changes_hands() -> Result<()> {
+    const BLOCK: &str = "192.168.7.0/24";
+    let cluster = two_subnets(Always).boot().await?;
+    let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| cluster.node(name));
+    let (n1, n2, n3) = (n1?, n2?, n3?);
+    n1.add_block(BLOCK).await?;
+    let taken = n2.add_block(BLOCK).await.unwrap_err().to_string();
+    assert!(
+        taken.contains("overlaps block 192.168.7.0/24 of node \"n1\""),
+        "{taken}"
+    );
+    n1.remove_block(BLOCK).await?;
+    n2.add_block(BLOCK).await?;
+    route_is(&n1, BLOCK, "via 10.12.0.12 dev tunl0").await?;
+    route_is(&n2, BLOCK, "blackhole").await?;
+    route_is(&n3, BLOCK, "via 10.12.0.12 dev tunl0").await
+}
+
+/// Proves that a block of one address has no blackhole: it would stand in the way of its pod.
+#[tokio::test]
+async fn item_09_a_block_of_one_address_has_no_blackhole() -> Result<()> {
+    const BLOCK: &str = "192.168.8.8/32";
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, n3, p3) = (cluster.node("n1")?, cluster.node("n3")?, cluster.pod("p3")?);
+    n1.add_block(BLOCK).await?;
+    // When this later block has its blackhole, the agent has seen the other.
+    n1.add_block("192.168.9.0/24").await?;
+    route_is(&n1, "192.168.9.0/24", "blackhole").await?;
+    assert_eq!(route(&n1, BLOCK).await?, None);
+    route_is(&n3, BLOCK, "via 10.12.0.11 dev tunl0").await?;
+
+    let pod = cluster
+        .add_pod("p8", |p| p.on("n1").address("192.168.8.8"))
+        .await?;
+    route_is(&n1, BLOCK, &format!("dev {}", pod.host_interface())).await?;
+    all_pairs(&cluster).await?;
+    cluster.remove_pod("p8").await?;
+    route_is(&n1, BLOCK, "none").await?;
+    assert!(ping(&p3, &pod).await.is_err());
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Pod interfaces that change under the agent, and addresses that two pods claim.
+
+use anyhow::Result;
+use podlab::process::Program;
+use podlab::spec::Encapsulation::Always;
+use podlab::{Cluster, Pod};
+
+use crate::world::{ping, route_is, soon, two_subnets};
+
+const ADDRESS: &str = "192.168.1.5/32";
+const P1: &str = "endpoints/n1/default.p1.json";
+
+/// Proves that the route of a pod comes back with its interface, after it was down.
+#[tokio::test]
+async fn item_11_a_pods_interface_goes_down_and_up() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
+    let device = p1.host_interface();
+    n1.set_link_up(&device, false).await?;
+    route_is(&n1, ADDRESS, "none").await?;
+    n1.set_link_up(&device, true).await?;
+    route_is(&n1, ADDRESS, &format!("dev {device}")).await?;
+    soon("p1 answers again", || ping(&p3, &p1)).await?;
+    soon("p1 reaches others again", || ping(&p1, &p3)).await?;
+    Ok(())
+}
+
+/// Proves that the agent goes by the interface's name: under another one it is no pod's, and it
+/// is again when it has its name back.
+#[tokio::test]
+async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
+    let device = p1.host_interface();
+    let rename = async |from: &str, to: &str| {
+        let script = format!("ip link set {from} down name {to} && ip link set {to} up");
+        let shell = Program::new("sh").args(["-c", &script]);
+        n1.exec(shell).await?.success()?;
+        anyhow::Ok(())
+    };
+    rename(&device, "other0").await?;
+    route_is(&n1, ADDRESS, "none").await?;
+    rename("other0", &device).await?;
+    route_is(&n1, ADDRESS, &format!("dev {device}")).await?;
+    soon("p1 answers again", || ping(&p3, &p1)).await?;
+    soon("p1 reaches others again", || ping(&p1, &p3)).await?;
+    Ok(())
+}
+
+/// Proves that of two local pods with one address always the same one has it, whoever came
+/// first, and that the other takes over when it leaves.
+#[tokio::test]
+async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over() -> Result<()> {
+    let cluster = two_subnets(Always)
+        .pod("q1", |p| p.on("n1").address("192.168.1.6"))
+        .boot()
+        .await?;
+    let (n1, p1, q1) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("q1")?);
+    let first = format!("dev {}", p1.host_interface());
+    let second = format!("dev {}", q1.host_interface());
+    let record = cluster.datastore().read(P1)?;
+    claim(&cluster, "endpoints/n1/default.q1.json", &q1)?;
+    // That the other address is nobody's shows that the claim was read.
+    route_is(&n1, "192.168.1.6/32", "none").await?;
+    route_is(&n1, ADDRESS, &first).await?;
+    cluster.datastore().remove(P1)?;
+    route_is(&n1, ADDRESS, &second).await?;
+    cluster.datastore().write(P1, &record)?;
+    route_is(&n1, ADDRESS, &first).await
+}
+
+/// Proves that a node's own pod wins over one that another node claims to have, whoever came
+/// first, and that the other has the address where there is no own pod.
+#[tokio::test]
+async fn item_11_of_a_local_and_a_remote_claim_the_local_one_wins() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);
+    let (p1, p2) = (cluster.pod("p1")?, cluster.pod("p2")?);
+    let own = format!("dev {}", p1.host_interface());
+    let record = cluster.datastore().read(P1)?;
+    claim(&cluster, "endpoints/n2/default.p2.json", &p2)?;
+    route_is(&n3, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
+    route_is(&n1, ADDRESS, &own).await?;
+    cluster.datastore().remove(P1)?;
+    route_is(&n1, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
+    cluster.datastore().write(P1, &record)?;
+    route_is(&n1, ADDRESS, &own).await
+}
+
+/// Makes `pod` claim the address of p1.
+fn claim(cluster: &Cluster, file: &str, pod: &Pod) -> Result<()> {
+    let record = String::from_utf8(cluster.datastore().read(file)?)?;
+    let claimed = record.replace(&pod.address().to_string(), "192.168.1.5");
+    anyhow::ensure!(claimed != record, "{record}");
+    Ok(cluster.datastore().write(file, claimed.as_bytes())?)
+}

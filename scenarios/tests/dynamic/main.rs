@@ -1,0 +1,20 @@
+//! A cluster that changes while it runs: modes, nodes, pods, addresses, blocks, MTUs.
+//!
+//! `item_NN` in a test's name is the number of the entry in the list of Calico's own IPIP tests
+//! that it covers: 2 MTU, 3 mode and tunnel address, 5 the blackhole, 6 the node's address on
+//! another interface, 7 a node without an address, 9 borrowed addresses, 11 pod interfaces and
+//! conflicting claims.
+#![cfg(feature = "netns")]
+
+mod blocks;
+mod borrowed;
+mod claims;
+mod modes;
+mod mtu;
+mod nodes;
+mod pods;
+mod stream;
+mod verbs;
+mod world;
+
+podlab::sandbox!();
