@@ -25,6 +25,7 @@ pub(crate) struct Host {
 /// The processes of a run and all namespaces that they live in or hold open.
 #[derive(Debug)]
 pub(crate) struct Footprint {
+    marker: String,
     pub(crate) processes: BTreeSet<u32>,
     pub(crate) namespaces: BTreeSet<Namespace>,
 }
@@ -57,22 +58,25 @@ impl Host {
         )
     }
 
-    /// Fails unless everything of a run is gone. The kernel takes namespaces down a moment after
-    /// their last process.
+    /// Fails unless everything of a run is gone.
+    ///
+    /// A namespace lives as long as a process or a mount holds it. Numbers of processes and
+    /// namespaces are used again at once, perhaps by somebody else's run, so what counts is
+    /// whether a process of *this* run is left, and whether the host has a new mount.
     pub(crate) async fn assert_clean(&self, run: &Footprint) -> Result<()> {
         let own = run.own_namespaces(self);
         ensure!(!own.is_empty(), "the run had no namespace of its own");
         eventually(
-            "the run's processes and namespaces are gone",
+            "the run's processes are gone",
             Duration::from_secs(5),
             || async {
-                let (processes, namespaces) = everything();
-                let processes: Vec<_> = run.processes.intersection(&processes).collect();
-                let namespaces: Vec<_> = own.intersection(&namespaces).collect();
-                match processes.is_empty() && namespaces.is_empty() {
+                let left = Footprint::of(&run.marker).map_err(|error| error.to_string())?;
+                let namespaces: Vec<_> = own.intersection(&left.namespaces).collect();
+                match left.processes.is_empty() {
                     true => Ok(()),
                     false => Err(format!(
-                        "left: processes {processes:?}, namespaces {namespaces:?}"
+                        "{:?} are left and hold {namespaces:?}",
+                        left.processes
                     )),
                 }
             },
@@ -105,6 +109,7 @@ impl Footprint {
         let processes: BTreeSet<u32> = process_ids().into_iter().filter(marked).collect();
         let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
         Ok(Self {
+            marker: marker.to_owned(),
             processes,
             namespaces,
         })
@@ -117,12 +122,6 @@ impl Footprint {
             .cloned()
             .collect()
     }
-}
-
-fn everything() -> (BTreeSet<u32>, BTreeSet<Namespace>) {
-    let processes = process_ids();
-    let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
-    (processes, namespaces)
 }
 
 fn process_ids() -> BTreeSet<u32> {
