@@ -83,6 +83,30 @@
 //! # }
 //! ```
 //!
+//! # Change a running cluster
+//!
+//! Nodes and pods come, go and move, and get other addresses, blocks and MTUs. A change is checked
+//! as a whole, like a specification, before anything is touched; the agents follow by the
+//! datastore, which a test awaits by [`eventually`].
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! use podlab::spec::Encapsulation;
+//!
+//! cluster
+//!     .add_node("k8s-worker-3", |n| n.address("10.12.22.4/16").block("192.168.3.0/24"))
+//!     .await?;
+//! cluster.move_pod("web", "k8s-worker-3").await?;
+//! cluster.node("k8s-worker-2")?.set_address("10.12.22.9/16").await?;
+//! cluster
+//!     .set_pool("default-pool", |pool| pool.encapsulation(Encapsulation::CrossSubnet))
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What no verb does is written as raw JSON: [`Cluster::datastore`].
+//!
 //! # Bring another agent
 //!
 //! Whatever fulfils the contract of the module [`agent`] can take the place of `podlab-agent`:

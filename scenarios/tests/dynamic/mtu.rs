@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use podlab::Node;
+use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::Always;
 
-use crate::world::{POOL, all_pairs, route, soon, two_subnets};
+use crate::world::{POOL, all_pairs, route, route_is, soon, two_subnets};
 
 /// Proves that the tunnel follows the underlay down and up: packets that do not fit would be
 /// lost without a word.
@@ -12,6 +13,7 @@ use crate::world::{POOL, all_pairs, route, soon, two_subnets};
 async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
+    let pod = cluster.pod("p1")?.links().await?;
     tunnel_mtu_is(&n1, 1480).await?;
     for (underlay, tunnel) in [(1400, 1380), (9000, 8980), (1500, 1480)] {
         n1.set_underlay_mtu(underlay).await?;
@@ -19,6 +21,8 @@ async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
         tunnel_mtu_is(&n2, 1480).await?;
         all_pairs(&cluster).await?;
     }
+    // Pods that run keep their interface as it was made.
+    assert_eq!(cluster.pod("p1")?.links().await?, pod);
     Ok(())
 }
 
@@ -32,7 +36,7 @@ async fn item_02_an_explicit_mtu_wins() -> Result<()> {
     n1.set_underlay_mtu(1400).await?;
     // When the routes of this later block are there, the agent has seen the new underlay.
     n1.add_block("192.168.9.0/24").await?;
-    crate::world::route_is(&n1, "192.168.9.0/24", "blackhole").await?;
+    route_is(&n1, "192.168.9.0/24", "blackhole").await?;
     tunnel_mtu_is(&n1, 1300).await?;
     cluster.set_pool(POOL, |pool| pool.tunnel_mtu(1330)).await?;
     tunnel_mtu_is(&n1, 1330).await?;
@@ -53,6 +57,43 @@ async fn item_02_an_interface_that_is_down_does_not_count() -> Result<()> {
     tunnel_mtu_is(&n4, 1480).await?;
     n4.set_underlay_mtu(1400).await?;
     tunnel_mtu_is(&n4, 1380).await
+}
+
+/// Proves that a narrow interface counts while it is up, also one without the node's address:
+/// packets may leave by it.
+#[tokio::test]
+#[ignore = "the agent looks at the interface with the node's address only"]
+async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
+    let spec = two_subnets(Always).node("n4", |n| {
+        n.address("10.13.0.14/24")
+            .block("192.168.4.0/24")
+            .other_interface("eth1", |i| i.mtu(1300))
+    });
+    let cluster = spec.boot().await?;
+    let n4 = cluster.node("n4")?;
+    tunnel_mtu_is(&n4, 1280).await?;
+    n4.set_link_up("eth1", false).await?;
+    tunnel_mtu_is(&n4, 1480).await?;
+    n4.set_link_up("eth1", true).await?;
+    tunnel_mtu_is(&n4, 1280).await
+}
+
+/// Proves that the fabric grows with its nodes: a bridge that stays narrow drops without a word.
+#[tokio::test]
+async fn a_wider_underlay_carries_wider_packets() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
+    let widest = PingOptions {
+        payload: 9000 - 28,
+        dont_fragment: true,
+        ..PingOptions::default()
+    };
+    assert!(n1.ping_with(&n2, &widest).await.is_err());
+    for node in [&n1, &n2] {
+        node.set_underlay_mtu(9000).await?;
+    }
+    n1.ping_with(&n2, &widest).await?;
+    Ok(())
 }
 
 /// Waits until `tunl0` and the routes into it have this MTU.

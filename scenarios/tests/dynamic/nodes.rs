@@ -1,7 +1,7 @@
 //! Nodes that come, go, and change their address.
 
 use anyhow::Result;
-use podlab::capture::Filter;
+use podlab::capture::{Captured, Filter};
 use podlab::spec::Encapsulation::{Always, CrossSubnet};
 
 use crate::stream::Stream;
@@ -71,7 +71,8 @@ async fn a_node_comes_back_under_its_old_name() -> Result<()> {
         old.links().await.is_err(),
         "the old handle works on the new node"
     );
-    assert!(new.agent_log()?.contains("ready"), "the new node has a log");
+    let log = new.agent_log()?;
+    assert_eq!(log.matches("ready: ").count(), 1, "{log}");
     Ok(())
 }
 
@@ -138,6 +139,35 @@ async fn item_06_same_subnet_routes_follow_the_address_to_another_interface() ->
         let depths = depths_on_the_wire(&cluster, &p1, &cluster.pod("p3")?).await?;
         assert_eq!(depths, [1; 8]);
     }
+    Ok(())
+}
+
+/// Proves that a node with two interfaces on one network is one that is run well: only the
+/// interface with the address answers for it, and where the address goes the network is told.
+#[tokio::test]
+async fn an_address_is_answered_for_by_its_interface_and_announced_when_it_moves() -> Result<()> {
+    let spec = two_subnets(Always).node("n4", |n| {
+        n.address("10.12.0.14/24").other_interface("eth1", |i| i)
+    });
+    let cluster = spec.boot().await?;
+    let (n1, n4) = (cluster.node("n1")?, cluster.node("n4")?);
+    let mac = async |interface: &str| {
+        let links = n4.links().await?;
+        let link = links.iter().find(|link| link.name == interface);
+        anyhow::Ok(link.and_then(|link| link.mac).expect("a MAC").0)
+    };
+    // Whose hardware address is said to have the node's.
+    let heard = |packets: &[Captured]| -> Vec<[u8; 6]> {
+        let arps = packets.iter().filter_map(|captured| captured.packet.arp());
+        let own = arps.filter(|arp| arp.sender == n4.address());
+        own.map(|arp| arp.sender_mac).collect()
+    };
+    let tap = n1.capture("eth0", &Filter::arp())?;
+    n1.ping(&n4).await?;
+    assert_eq!(heard(&tap.packets()), [mac("eth0").await?]);
+    n4.move_address("eth1").await?;
+    let announced = heard(&tap.stop().await?.packets);
+    assert_eq!(announced.last(), Some(&mac("eth1").await?));
     Ok(())
 }
 

@@ -26,7 +26,10 @@ async fn a_pod_is_added_and_removed() -> Result<()> {
     let device = pod.host_interface();
     route_is(&n1, "192.168.1.9/32", &format!("dev {device}")).await?;
 
+    let endpoint = "endpoints/n1/default.web.json";
+    assert!(cluster.datastore().read(endpoint).is_ok());
     cluster.remove_pod("web").await?;
+    assert!(cluster.datastore().read(endpoint).is_err());
     route_is(&n1, "192.168.1.9/32", "none").await?;
     assert!(ping(&p3, &pod).await.is_err());
     assert!(!n1.links().await?.iter().any(|link| link.name == device));
@@ -45,6 +48,9 @@ async fn a_pod_moves_with_its_address() -> Result<()> {
     let server = pod.serve_http(8080, podlab::probe::server::hello("p1"))?;
     cluster.move_pod("p1", "n2").await?;
     assert_eq!(pod.node().name(), "n2");
+    let endpoints = ["n1", "n2"].map(|node| format!("endpoints/{node}/default.p1.json"));
+    let there = endpoints.map(|file| cluster.datastore().read(&file).is_ok());
+    assert_eq!(there, [false, true]);
     const ADDRESS: &str = "192.168.1.5/32";
     route_is(&n2, ADDRESS, &format!("dev {}", pod.host_interface())).await?;
     route_is(&n1, ADDRESS, "via 10.12.0.12 dev tunl0").await?;

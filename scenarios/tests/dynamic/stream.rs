@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// From one ping to the next: 100 each second.
-const EVERY: Duration = Duration::from_millis(10);
+/// From one ping to the next: 500 each second.
+const EVERY: Duration = Duration::from_millis(2);
 
 /// Pings from one pod to another that go on until they are counted.
 pub(crate) struct Stream {

@@ -40,6 +40,11 @@ async fn a_change_that_cannot_be_names_all_its_faults_and_touches_nothing() -> R
             .add_node("n1", |n| n.address("10.12.0.1/24"))
             .await
             .map(drop),
+        // Nobody chose it, but it is the gateway's since the boot.
+        cluster
+            .add_node("n9", |n| n.address("10.12.0.1/24"))
+            .await
+            .map(drop),
         cluster.move_pod("p1", "n9").await,
         cluster.move_pod("p9", "n1").await,
         cluster.renumber_pod("p1", "192.168.1.0").await,
