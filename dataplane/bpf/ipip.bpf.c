@@ -71,14 +71,21 @@ struct map_definition config SECTION("maps") = {
 	.max_entries = 1,
 };
 
-/* Node addresses (network order) whose tunnel packets are accepted. The outer packet
- * never reaches netfilter's INPUT, where Calico keeps this list, so it is kept here. */
+/* The layout that the kernel asks of a longest-prefix-match key. */
+struct prefix {
+	__u32 length;
+	__be32 address;
+};
+
+/* Who tunnel packets are accepted from and sent to: the nodes, each as prefix of 32
+ * bits, and the prefixes of external senders. The outer packet never reaches netfilter's
+ * INPUT and OUTPUT, where Calico keeps this list, so it is kept here. */
 struct map_definition peers SECTION("maps") = {
-	.type = BPF_MAP_TYPE_HASH,
-	.key_size = sizeof(__be32),
+	.type = BPF_MAP_TYPE_LPM_TRIE,
+	.key_size = sizeof(struct prefix),
 	.value_size = sizeof(__u8),
 	.max_entries = 8192,
-	/* Most clusters have a handful of nodes: pay for those that are there. */
+	/* A trie cannot be allocated in advance. */
 	.flags = BPF_F_NO_PREALLOC,
 };
 
@@ -91,6 +98,7 @@ enum reason {
 	NO_TUNNEL_ROUTE,   /* no route through tunl0 with a gateway */
 	NO_UNDERLAY_ROUTE, /* no route to the gateway, or only through tunl0 itself */
 	TOO_BIG,	   /* longer than the underlay's MTU with the outer header */
+	UNKNOWN_RECEIVER,  /* a route through tunl0 to an address that is no peer */
 	NO_ROOM,	   /* the kernel refused to make or remove the header */
 	/* decapsulate */
 	UNKNOWN_SENDER,	   /* protocol 4 from an address that is no peer */
@@ -135,6 +143,13 @@ INLINE const struct config *node_config(void)
 
 	/* An array's entry exists, all zero, before anybody writes it. */
 	return found && found->tunnel_ifindex ? found : 0;
+}
+
+INLINE int is_peer(__be32 address)
+{
+	struct prefix key = { .length = 32, .address = address };
+
+	return map_lookup_elem(&peers, &key) != 0;
 }
 
 /*
@@ -226,6 +241,9 @@ int encapsulate(struct __sk_buff *skb)
 	if (!routed(answer) || tunnel_route.family != FAMILY_IPV4 ||
 	    tunnel_route.ipv4_dst == inner->daddr)
 		return drop(NO_TUNNEL_ROUTE);
+
+	if (!is_peer(tunnel_route.ipv4_dst))
+		return drop(UNKNOWN_RECEIVER);
 
 	/* 0 stands for a super-packet beyond 64 KB (BIG TCP), whose real length is the
 	 * buffer's. Super-packets are cut to segments later, on the way out. */
@@ -336,9 +354,7 @@ int decapsulate(struct __sk_buff *skb)
 	if (outer->daddr != config->node_address)
 		return NOT_OURS;
 
-	__be32 sender = outer->saddr;
-
-	if (!map_lookup_elem(&peers, &sender))
+	if (!is_peer(outer->saddr))
 		return drop(UNKNOWN_SENDER);
 	if (outer->frag_off & FLAG_MF_AND_OFFSET)
 		return count(FRAGMENT, NOT_OURS);

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::{Fault, check};
-pub use record::{Endpoint, Mode, Node, Pool};
+pub use record::{Config, Endpoint, Mode, Node, Pool};
 pub use store::{Store, StoreError};
 
 /// The cluster at one moment, in terms of the datastore.
@@ -30,11 +30,17 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, Node>,
     /// Endpoints by the name of their node and their own id.
     pub endpoints: BTreeMap<(String, String), Endpoint>,
+    /// What holds for the whole cluster.
+    pub config: Config,
 }
+
+/// The one file in the datastore's root, without its ending.
+const CONFIG: &str = "config";
 
 /// Which file of the datastore.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum File {
+    Config,
     Pool(String),
     Node(String),
     Endpoint(String, String),
@@ -43,6 +49,8 @@ pub(crate) enum File {
 /// A directory of the datastore that holds files of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Folder {
+    /// The datastore itself.
+    Root,
     Pools,
     Nodes,
     /// `endpoints/NODE`.
@@ -53,6 +61,7 @@ impl Folder {
     /// Relative to the datastore's root.
     pub(crate) fn path(&self) -> PathBuf {
         match self {
+            Self::Root => PathBuf::new(),
             Self::Pools => "pools".into(),
             Self::Nodes => "nodes".into(),
             Self::EndpointsOf(node) => PathBuf::from("endpoints").join(node),
@@ -68,6 +77,8 @@ impl Folder {
         }
         let stem = stem.to_owned();
         Some(match self {
+            Self::Root if stem == CONFIG => File::Config,
+            Self::Root => return None,
             Self::Pools => File::Pool(stem),
             Self::Nodes => File::Node(stem),
             Self::EndpointsOf(node) => File::Endpoint(node.clone(), stem),
@@ -78,6 +89,7 @@ impl Folder {
 impl File {
     pub(crate) fn folder(&self) -> Folder {
         match self {
+            Self::Config => Folder::Root,
             Self::Pool(_) => Folder::Pools,
             Self::Node(_) => Folder::Nodes,
             Self::Endpoint(node, _) => Folder::EndpointsOf(node.clone()),
@@ -85,7 +97,10 @@ impl File {
     }
 
     fn path(&self) -> PathBuf {
-        let (Self::Pool(stem) | Self::Node(stem) | Self::Endpoint(_, stem)) = self;
+        let stem = match self {
+            Self::Config => CONFIG,
+            Self::Pool(stem) | Self::Node(stem) | Self::Endpoint(_, stem) => stem,
+        };
         self.folder().path().join(format!("{stem}.json"))
     }
 }

@@ -4,6 +4,7 @@
 //! carries the line and column. What only several files together can show is in
 //! [`check`](super::check).
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -37,6 +38,15 @@ pub struct Pool {
     pub nat_outgoing: bool,
     /// MTU of the tunnel in bytes; without it, the underlay's MTU less 20.
     pub tunnel_mtu: Option<u32>,
+}
+
+/// `config.json`: what holds for the whole cluster. Without the file, nothing of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "ConfigFile")]
+pub struct Config {
+    /// Addresses outside the cluster that may exchange tunnel packets with its nodes (Calico's
+    /// `externalNodesList`).
+    pub external_nodes: BTreeSet<Ipv4Net>,
 }
 
 /// `nodes/NAME.json`: a node of the cluster.
@@ -76,6 +86,13 @@ struct PoolFile {
     #[serde(default)]
     nat_outgoing: bool,
     tunnel_mtu: Option<u32>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    #[serde(default)]
+    external_nodes: Vec<Prefix>,
 }
 
 #[derive(serde::Deserialize)]
@@ -124,6 +141,15 @@ impl TryFrom<PoolFile> for Pool {
     }
 }
 
+impl From<ConfigFile> for Config {
+    fn from(file: ConfigFile) -> Self {
+        let external_nodes = file.external_nodes.into_iter().map(|net| net.0);
+        Self {
+            external_nodes: external_nodes.collect(),
+        }
+    }
+}
+
 impl TryFrom<NodeFile> for Node {
     type Error = String;
 
@@ -149,10 +175,11 @@ impl TryFrom<EndpointFile> for Endpoint {
     type Error = String;
 
     fn try_from(file: EndpointFile) -> Result<Self, String> {
-        // The kernel's dev_valid_name(), IFNAMSIZ less the terminating zero.
+        // The kernel's dev_valid_name(), IFNAMSIZ less the terminating zero; and nothing that
+        // means more than itself in a rule of nftables.
         let name = &file.interface;
         let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
-        if !fits || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+        if !fits || name.contains(|c: char| !c.is_ascii_graphic() || "/:\"*\\".contains(c)) {
             return Err(format!(
                 "interface {name:?} cannot be the name of an interface"
             ));
@@ -335,6 +362,8 @@ mod tests {
         "",
         "\"192.168.1.300\" is not an IPv4 address"
     )]
+    #[case("cali*", "192.168.1.3", "", "cannot be the name of an interface")]
+    #[case("ca\\\"li", "192.168.1.3", "", "cannot be the name of an interface")]
     #[case("cali0", "0.0.0.0", "", "0.0.0.0 cannot be the address")]
     #[case("cali0/../..", "192.168.1.3", "", "cannot be the name of an interface")]
     #[case(
@@ -363,6 +392,18 @@ mod tests {
             "{}",
             error::<Endpoint>(&json)
         );
+    }
+
+    #[rstest]
+    #[case(
+        r#"{"external_nodes":["10.99.0.1/24"]}"#,
+        "10.99.0.1/24 has host bits set"
+    )]
+    #[case(r#"{"external_nodes":["10.99.0.1"]}"#, "with a prefix length")]
+    #[case(r#"{"external":[]}"#, "unknown field `external`")]
+    fn a_bad_config_is_refused(#[case] json: &str, #[case] why: &str) {
+        let error = error::<Config>(json);
+        assert!(error.contains(why), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{File, Folder, Snapshot};
+use super::{Config, File, Folder, Snapshot};
 
 /// No record is remotely this long; whatever is, is not ours to read into memory.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -168,7 +168,9 @@ impl Store {
             .endpoints
             .keys()
             .map(|(node, id)| File::Endpoint(node.clone(), id.clone()));
+        let config = (snapshot.config != Config::default()).then_some(File::Config);
         pools
+            .chain(config)
             .chain(nodes)
             .chain(endpoints)
             .chain(self.broken.keys().cloned())
@@ -187,6 +189,12 @@ impl Store {
         };
         let snapshot = &mut self.snapshot;
         match file {
+            File::Config => {
+                let config = bytes.map(parse).transpose()?.unwrap_or_default();
+                let changed = config != snapshot.config;
+                snapshot.config = config;
+                Ok(changed)
+            }
             File::Pool(name) => put(&mut snapshot.pools, name.clone(), bytes),
             File::Node(name) => put(&mut snapshot.nodes, name.clone(), bytes),
             File::Endpoint(node, id) => {
@@ -200,7 +208,7 @@ impl Store {
 /// nodes are among them even where they do not exist.
 pub(super) fn folders(root: &Path) -> Vec<Folder> {
     let nodes = names(&root.join("endpoints")).unwrap_or_default();
-    [Folder::Pools, Folder::Nodes]
+    [Folder::Root, Folder::Pools, Folder::Nodes]
         .into_iter()
         .chain(
             nodes
@@ -221,10 +229,7 @@ fn put<K: Ord, T: DeserializeOwned + PartialEq>(
     let Some(bytes) = bytes else {
         return Ok(map.remove(&key).is_some());
     };
-    if bytes.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    let value: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let value: T = parse(bytes)?;
     Ok(match map.entry(key) {
         Entry::Occupied(mut entry) => entry.insert(value) != *entry.get(),
         Entry::Vacant(entry) => {
@@ -232,6 +237,13 @@ fn put<K: Ord, T: DeserializeOwned + PartialEq>(
             true
         }
     })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn read(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
@@ -344,6 +356,26 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(store.reload(&node("a")));
         assert!(store.snapshot().nodes.is_empty());
+    }
+
+    #[test]
+    fn the_config_is_read_kept_while_broken_and_forgotten() {
+        let directory = directory(&[("config.json", r#"{"external_nodes":["10.99.0.0/24"]}"#)]);
+        let path = directory.path().join("config.json");
+        let mut store = Store::open(directory.path()).unwrap();
+        let external = store.snapshot().config.external_nodes.clone();
+        assert_eq!(external, ["10.99.0.0/24".parse().unwrap()].into());
+
+        fs::write(&path, "{").unwrap();
+        assert!(!store.reload(&File::Config));
+        assert_eq!(store.snapshot().config.external_nodes, external);
+        let complaint = store.complaints().pop_first().unwrap();
+        assert!(complaint.starts_with("config.json: EOF"), "{complaint}");
+
+        fs::remove_file(&path).unwrap();
+        assert!(store.reload_all());
+        assert_eq!(store.snapshot().config, Config::default());
+        assert!(store.complaints().is_empty());
     }
 
     #[test]

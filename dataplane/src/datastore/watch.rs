@@ -88,11 +88,7 @@ const FILES: WatchMask = WatchMask::MOVED_TO
     .union(WatchMask::DELETE)
     .union(WatchMask::CLOSE_WRITE)
     .union(WatchMask::ONLYDIR);
-const FOLDERS: WatchMask = WatchMask::MOVED_TO
-    .union(WatchMask::MOVED_FROM)
-    .union(WatchMask::DELETE)
-    .union(WatchMask::CREATE)
-    .union(WatchMask::ONLYDIR);
+const FOLDERS: WatchMask = FILES.union(WatchMask::CREATE);
 
 /// How many events one round takes; a burst of a thousand files is a handful of rounds.
 const EVENTS: usize = 512;
@@ -134,7 +130,10 @@ impl Notifications {
         self.watch(Place::Root)?;
         self.watch(Place::Endpoints)?;
         for folder in super::store::folders(&self.root) {
-            self.watch(Place::Folder(folder))?;
+            // One directory has one watch: that of the root is set already.
+            if folder != Folder::Root {
+                self.watch(Place::Folder(folder))?;
+            }
         }
         Ok(())
     }
@@ -187,7 +186,12 @@ impl Notifications {
         };
         Ok(match self.places.get(&event.wd) {
             None => None,
+            Some(Place::Root) if name.starts_with('.') => None,
             Some(Place::Root) => {
+                if let Some(file) = Folder::Root.file(name) {
+                    let created = event.mask.contains(EventMask::CREATE);
+                    return Ok((!created).then_some(Change::File(file)));
+                }
                 self.watch_everything()?;
                 Some(Change::Everything)
             }
@@ -231,6 +235,8 @@ mod tests {
 
         fs::create_dir(root.join("endpoints")).unwrap();
         until(&mut watch, Change::Everything).await;
+        fs::write(root.join("config.json"), "{}").unwrap();
+        until(&mut watch, Change::File(File::Config)).await;
         let folder = Folder::EndpointsOf("a".into());
         fs::create_dir(root.join("endpoints/a")).unwrap();
         until(&mut watch, Change::Folder(folder)).await;

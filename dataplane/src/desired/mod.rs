@@ -23,14 +23,45 @@ pub struct Desired {
     pub address: Ipv4Net,
     /// `None`: no pool encapsulates.
     pub tunnel: Option<Tunnel>,
-    /// Underlay addresses of all other nodes: the outer sources to accept IPIP from.
-    pub peers: BTreeSet<Ipv4Addr>,
+    /// Who tunnel packets are exchanged with.
+    pub peers: Peers,
     /// Routes of the main table by destination.
     pub routes: BTreeMap<Ipv4Net, Target>,
     /// The host's ends of the local pods' veth pairs.
     pub interfaces: BTreeSet<String>,
     /// Permanent neighbours on those interfaces.
     pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    /// The source addresses that each local pod may use, by its interface.
+    pub pod_sources: BTreeSet<(String, Ipv4Addr)>,
+    /// The address pools.
+    pub pools: Pools,
+}
+
+/// Who tunnel packets are accepted from and sent to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Underlay addresses of all other nodes.
+    pub nodes: BTreeSet<Ipv4Addr>,
+    /// Senders that are no nodes of the cluster, as `config.json` lists them.
+    pub external: BTreeSet<Ipv4Net>,
+}
+
+impl Peers {
+    /// All of them.
+    #[must_use]
+    pub fn prefixes(&self) -> BTreeSet<Ipv4Net> {
+        let nodes = self.nodes.iter().map(|&address| address.into());
+        nodes.chain(self.external.iter().copied()).collect()
+    }
+}
+
+/// The address pools, which may contain each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// All of them: what goes from one to another keeps its source.
+    pub all: BTreeSet<Ipv4Net>,
+    /// Those whose packets get the node's source when they leave all pools.
+    pub nat_outgoing: BTreeSet<Ipv4Net>,
 }
 
 /// The tunnel device.
@@ -125,10 +156,13 @@ impl Desired {
                 address: node.tunnel_address,
                 mtu,
             }),
-            peers: others()
-                .map(|(_, other)| other.address.addr())
-                .filter(|address| *address != node.address.addr())
-                .collect(),
+            peers: Peers {
+                nodes: others()
+                    .map(|(_, other)| other.address.addr())
+                    .filter(|address| *address != node.address.addr())
+                    .collect(),
+                external: snapshot.config.external_nodes.clone(),
+            },
             routes: routes::compute(snapshot, name, node, &local),
             interfaces: routes::local_endpoints(snapshot, name)
                 .map(|endpoint| endpoint.interface.clone())
@@ -139,6 +173,24 @@ impl Desired {
                     Some(((endpoint.interface.clone(), address), endpoint.mac?))
                 })
                 .collect(),
+            // All that a pod claims, also where another pod has the route: replies of both are
+            // no forgeries.
+            pod_sources: routes::local_endpoints(snapshot, name)
+                .flat_map(|endpoint| {
+                    let interface = &endpoint.interface;
+                    let addresses = endpoint.addresses.iter();
+                    addresses.map(|&address| (interface.clone(), address))
+                })
+                .collect(),
+            pools: Pools {
+                all: snapshot.pools.values().map(|pool| pool.cidr).collect(),
+                nat_outgoing: snapshot
+                    .pools
+                    .values()
+                    .filter(|pool| pool.nat_outgoing)
+                    .map(|pool| pool.cidr)
+                    .collect(),
+            },
         })
     }
 }

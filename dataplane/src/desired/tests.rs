@@ -47,7 +47,7 @@ fn the_seeds_worker_1_has_the_seeds_routes() {
         "what the pool says wins"
     );
     assert_eq!(
-        desired.peers,
+        desired.peers.nodes,
         ["10.12.22.1", "10.12.22.3"]
             .map(|a| a.parse().unwrap())
             .into()

@@ -3,12 +3,11 @@
 //! The module makes a fallback `tunl0` in every network namespace when it is loaded, so one
 //! that is there already is as good as one of our own, and it cannot be removed.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape};
+use crate::desired::Peers;
 use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
 
 const KIND: &str = "ipip";
@@ -86,7 +85,7 @@ impl Encapsulation for Ipip {
         Ok(true)
     }
 
-    fn receive_only(&mut self, _peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+    fn receive_only(&mut self, _peers: &Peers) -> Result<(), EncapError> {
         // A device that is up receives; who may send to it is the packet filter's business.
         Ok(())
     }
@@ -136,7 +135,13 @@ fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<(), En
 mod tests {
     use super::*;
     use crate::apply::fake::FakeKernel;
-    static NO_PEERS: BTreeSet<Ipv4Addr> = BTreeSet::new();
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+
+    static NO_PEERS: Peers = Peers {
+        nodes: BTreeSet::new(),
+        external: BTreeSet::new(),
+    };
 
     fn spec(underlay: &Link, mtu: u32) -> TunnelSpec<'_> {
         let node_address = Ipv4Addr::new(10, 12, 22, 2);

@@ -6,9 +6,9 @@
 mod ebpf;
 mod kernel;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::desired::Peers;
 use crate::platform::{KernelError, Link, LinkChange, Links, Platform};
 
 /// Name of the tunnel device, Calico's and the one the ipip module itself makes.
@@ -23,8 +23,8 @@ pub(crate) struct TunnelSpec<'a> {
     /// The node's address there: outer source of what is sent, outer destination of what is
     /// taken.
     pub node_address: Ipv4Addr,
-    /// Outer sources that packets are taken from.
-    pub peers: &'a BTreeSet<Ipv4Addr>,
+    /// Who packets are taken from and sent to, where it is not the packet filter that decides.
+    pub peers: &'a Peers,
     /// Whether to set up again what looks right from here: somebody may have changed what the
     /// kernel does not report.
     pub thorough: bool,
@@ -54,7 +54,7 @@ pub(crate) trait Encapsulation {
 
     /// Nothing is to be encapsulated any more. What nodes that do not know it yet still send is
     /// taken from `peers`; the device stays.
-    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError>;
+    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError>;
 
     /// Another backend was chosen: removes what a former life with this one left behind.
     /// Returns whether an interface was changed.
@@ -198,7 +198,7 @@ impl Encapsulation for Selected<Box<dyn Encapsulation>> {
         self.backend.ensure(spec, links, platform)
     }
 
-    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
         self.backend.receive_only(peers)
     }
 

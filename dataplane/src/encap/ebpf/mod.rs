@@ -6,13 +6,13 @@
 
 mod program;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 pub(crate) use program::ProgramError;
 use program::Programs;
 
 use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape};
+use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::platform::{KernelError, Link, NewLink, Platform};
 use crate::report;
@@ -25,7 +25,7 @@ const KIND: &str = "veth";
 pub(crate) struct Ebpf {
     programs: Option<Programs>,
     attached: Option<Ends>,
-    peers: Option<BTreeSet<Ipv4Addr>>,
+    peers: Option<Peers>,
 }
 
 /// Where the programs are attached.
@@ -78,7 +78,7 @@ impl Encapsulation for Ebpf {
         Ok(changed)
     }
 
-    fn receive_only(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
         // Programs of a former life, if any, have that life's peers.
         if self.attached.is_some() {
             self.set_peers(peers)?;
@@ -131,11 +131,11 @@ impl Ebpf {
         Ok(())
     }
 
-    fn set_peers(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+    fn set_peers(&mut self, peers: &Peers) -> Result<(), EncapError> {
         if self.peers.as_ref() != Some(peers) {
             // A failure half-way leaves neither the old nor the new set.
             self.peers = None;
-            self.programs()?.set_peers(peers)?;
+            self.programs()?.set_peers(&peers.prefixes())?;
             self.peers = Some(peers.clone());
         }
         Ok(())

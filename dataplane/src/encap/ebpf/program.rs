@@ -12,6 +12,7 @@ mod load;
 use std::{collections::BTreeSet, io, net::Ipv4Addr, os::fd::AsFd};
 
 use aya::maps::{Array, MapData, MapError};
+use ipnet::Ipv4Net;
 use nix::net::if_::if_nametoindex;
 
 use allow_list::{AllowList, MAX_PEERS};
@@ -189,7 +190,7 @@ impl Programs {
     /// # Errors
     /// [`ProgramError::TooManyPeers`], or what the kernel objects to. The entries changed
     /// up to then stay changed, and the next call carries on from there.
-    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), ProgramError> {
+    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<(), ProgramError> {
         self.peers.set(peers)
     }
 }

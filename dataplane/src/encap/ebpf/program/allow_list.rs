@@ -1,26 +1,28 @@
-//! The map `peers`: the addresses whose tunnel packets are accepted.
+//! The map `peers`: the prefixes that tunnel packets are accepted from and sent to.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::collections::BTreeSet;
 
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, MapError};
+use ipnet::Ipv4Net;
 
 use super::ProgramError;
 
 /// `max_entries` of the map in `ipip.bpf.c`.
 pub(super) const MAX_PEERS: usize = 8192;
 
-/// A key of the map: an address in network byte order, as it stands in a packet.
-type Key = [u8; 4];
+/// An address in network byte order, as it stands in a packet.
+pub(super) type Octets = [u8; 4];
 
 pub(super) struct AllowList {
-    map: HashMap<MapData, Key, u8>,
+    map: LpmTrie<MapData, Octets, u8>,
     /// What the map holds. Nobody else writes it, so it need not be read back.
-    present: BTreeSet<Ipv4Addr>,
+    present: BTreeSet<Ipv4Net>,
     complete: bool,
 }
 
 impl AllowList {
-    pub(super) fn new(map: HashMap<MapData, Key, u8>) -> Self {
+    pub(super) fn new(map: LpmTrie<MapData, Octets, u8>) -> Self {
         Self {
             map,
             present: BTreeSet::new(),
@@ -34,7 +36,7 @@ impl AllowList {
     }
 
     /// See [`super::Programs::set_peers`].
-    pub(super) fn set(&mut self, peers: &BTreeSet<Ipv4Addr>) -> Result<(), ProgramError> {
+    pub(super) fn set(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<(), ProgramError> {
         if peers.len() > MAX_PEERS {
             return Err(ProgramError::TooManyPeers { count: peers.len() });
         }
@@ -42,7 +44,7 @@ impl AllowList {
             match change {
                 Change::Add(peer) => {
                     self.map
-                        .insert(key(peer), 1, 0)
+                        .insert(&key(peer), 1, 0)
                         .map_err(|source| update_error(format!("adding {peer}"), source))?;
                     self.present.insert(peer);
                 }
@@ -61,13 +63,13 @@ impl AllowList {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    Add(Ipv4Addr),
-    Remove(Ipv4Addr),
+    Add(Ipv4Net),
+    Remove(Ipv4Net),
 }
 
 /// What turns `present` into `wanted`, in an order in which the map never overflows:
 /// additions first, as far as old and new fit into it together.
-fn changes(present: &BTreeSet<Ipv4Addr>, wanted: &BTreeSet<Ipv4Addr>) -> Vec<Change> {
+fn changes(present: &BTreeSet<Ipv4Net>, wanted: &BTreeSet<Ipv4Net>) -> Vec<Change> {
     let added: Vec<_> = wanted
         .difference(present)
         .map(|p| Change::Add(*p))
@@ -81,8 +83,8 @@ fn changes(present: &BTreeSet<Ipv4Addr>, wanted: &BTreeSet<Ipv4Addr>) -> Vec<Cha
     [before, &added, after].concat()
 }
 
-fn key(address: Ipv4Addr) -> Key {
-    address.octets()
+fn key(prefix: Ipv4Net) -> Key<Octets> {
+    Key::new(u32::from(prefix.prefix_len()), prefix.addr().octets())
 }
 
 fn update_error(operation: String, source: MapError) -> ProgramError {
@@ -96,15 +98,21 @@ fn update_error(operation: String, source: MapError) -> ProgramError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
-    fn set(numbers: std::ops::Range<u32>) -> BTreeSet<Ipv4Addr> {
-        numbers.map(Ipv4Addr::from).collect()
+    fn number(number: u32) -> Ipv4Net {
+        Ipv4Addr::from(number).into()
+    }
+
+    fn set(numbers: std::ops::Range<u32>) -> BTreeSet<Ipv4Net> {
+        numbers.map(number).collect()
     }
 
     /// The program compares with the source address as it stands in the packet.
     #[test]
     fn a_key_is_in_network_byte_order() {
-        assert_eq!(key(Ipv4Addr::new(10, 12, 22, 3)), [10, 12, 22, 3]);
+        let key = key("10.12.22.0/24".parse().unwrap());
+        assert_eq!((key.prefix_len(), key.data()), (24, [10, 12, 22, 0]));
     }
 
     /// A peer in both sets is never touched, and a new one is let in before an old one goes.
@@ -112,10 +120,7 @@ mod tests {
     fn adds_before_it_removes() {
         assert_eq!(
             changes(&set(1..4), &set(2..5)),
-            [
-                Change::Add(Ipv4Addr::from(4)),
-                Change::Remove(Ipv4Addr::from(1))
-            ]
+            [Change::Add(number(4)), Change::Remove(number(1))]
         );
         assert_eq!(changes(&set(1..4), &set(1..4)), []);
     }

@@ -14,13 +14,14 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, LpmTrie, Map, MapData, MapError};
 use aya_obj::{
     Object,
     generated::{bpf_cmd::BPF_PROG_LOAD, bpf_insn, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS},
 };
 use nix::{errno::Errno, libc};
 
+use super::allow_list::Octets;
 use super::{Config, ProgramError};
 
 const OBJECT: &[u8] =
@@ -52,7 +53,7 @@ pub(super) struct Loaded {
     pub encapsulate: Program,
     pub decapsulate: Program,
     pub config: Array<MapData, Config>,
-    pub peers: HashMap<MapData, [u8; 4], u8>,
+    pub peers: LpmTrie<MapData, Octets, u8>,
 }
 
 /// Creates the maps and loads both programs.
@@ -82,7 +83,7 @@ pub(super) fn load() -> Result<Loaded, ProgramError> {
         config: Map::Array(config)
             .try_into()
             .map_err(|error| unusable(&error))?,
-        peers: Map::HashMap(peers)
+        peers: Map::LpmTrie(peers)
             .try_into()
             .map_err(|error| unusable(&error))?,
     })
@@ -273,7 +274,7 @@ mod tests {
         );
         assert_eq!(
             shape("peers"),
-            (bpf_map_type::BPF_MAP_TYPE_HASH as u32, 4, 1)
+            (bpf_map_type::BPF_MAP_TYPE_LPM_TRIE as u32, 8, 1)
         );
         assert_eq!(
             shape("drops"),

@@ -46,7 +46,7 @@ fn programs() -> Option<Programs> {
         node_address: NODE,
     };
     programs.config.set(0, ends.config(6), 0).unwrap();
-    programs.set_peers(&BTreeSet::from([PEER])).unwrap();
+    programs.set_peers(&BTreeSet::from([PEER.into()])).unwrap();
     Some(programs)
 }
 
@@ -204,9 +204,23 @@ fn a_sender_that_is_no_peer_is_dropped() {
     assert_eq!(decapsulate(&programs, &stranger.frame()).0, DROP);
     assert_eq!(decapsulate(&programs, &fragment.frame()).0, DROP);
 
-    programs.set_peers(&BTreeSet::from([STRANGER])).unwrap();
+    programs
+        .set_peers(&BTreeSet::from([STRANGER.into()]))
+        .unwrap();
     assert_eq!(decapsulate(&programs, &stranger.frame()).0, REDIRECT);
     assert_eq!(decapsulate(&programs, &Packet::new().frame()).0, DROP);
+
+    // One of several external senders in a prefix, next to a node of its own.
+    let prefix = "10.12.22.8/30".parse().unwrap();
+    let peers = BTreeSet::from([prefix, PEER.into()]);
+    programs.set_peers(&peers).unwrap();
+    assert_eq!(decapsulate(&programs, &stranger.frame()).0, REDIRECT);
+    assert_eq!(decapsulate(&programs, &Packet::new().frame()).0, REDIRECT);
+    let beyond = Packet {
+        source: Ipv4Addr::new(10, 12, 22, 12),
+        ..Packet::new()
+    };
+    assert_eq!(decapsulate(&programs, &beyond.frame()).0, DROP);
 }
 
 /// The node's own traffic would vanish on its way through our program.
