@@ -28,8 +28,9 @@ use crate::datastore::{Store, check};
 use crate::desired::Desired;
 use crate::encap::{self, Choice, Encapsulation, Selected};
 use crate::failure::Failure;
+use crate::filter::Filter;
 use crate::netlink::Kernel;
-use crate::netlink::events::Events;
+use crate::netlink::events::{Event, Events};
 use crate::notices::Notices;
 use crate::notify;
 use crate::platform::KernelError;
@@ -90,7 +91,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             }
             events = events.next() => {
                 let events = events.map_err(Failure::runtime)?;
-                if events.iter().any(|e| apply::concerns(e, &agent.desired, &agent.interfaces)) {
+                if events.iter().any(|e| agent.is_concerned(e)) {
                     agent.again();
                 }
             }
@@ -118,6 +119,7 @@ struct Agent {
     desired: Desired,
     kernel: Kernel,
     encapsulation: Selected<Box<dyn Encapsulation>>,
+    filter: Filter,
     /// Indices of our interfaces, as of the last pass.
     interfaces: BTreeSet<u32>,
     ready: bool,
@@ -146,6 +148,7 @@ impl Agent {
             desired,
             kernel,
             encapsulation,
+            filter: Filter::default(),
             interfaces: BTreeSet::new(),
             ready: false,
             due: Some(now),
@@ -155,6 +158,10 @@ impl Agent {
             faults: Notices::default(),
             troubles: Notices::default(),
         }
+    }
+
+    fn is_concerned(&self, event: &Event) -> bool {
+        apply::concerns(event, &self.desired, &self.interfaces) || self.filter.concerns(event)
     }
 
     fn next_pass(&self) -> Instant {
@@ -203,6 +210,7 @@ impl Agent {
         let report = apply::sync(
             &mut self.kernel,
             &mut self.encapsulation,
+            &mut self.filter,
             &self.desired,
             thorough,
         );
@@ -248,10 +256,15 @@ impl Agent {
         let conflicts = report.conflicts.iter().map(|route| {
             format!("an administrator's route is in the place of one of ours, left alone: {route}")
         });
+        let unprotected = report
+            .unprotected
+            .iter()
+            .map(|why| format!("the node is not protected: {why}"));
         let troubles = errors
             .chain(not_ready)
             .chain(pods)
             .chain(conflicts)
+            .chain(unprotected)
             .collect();
         self.troubles.update(troubles, |trouble| warn!("{trouble}"));
 
@@ -271,14 +284,15 @@ impl Agent {
 }
 
 fn status(report: &Report) -> String {
-    let routes = format!("{} in place", count(report.routes, "route"));
-    match report.pods_waiting.len() {
-        0 => routes,
-        waiting => format!(
-            "{routes}, {} waiting for their interface",
-            count(waiting, "pod")
-        ),
+    let mut status = format!("{} in place", count(report.routes, "route"));
+    if !report.pods_waiting.is_empty() {
+        let waiting = count(report.pods_waiting.len(), "pod");
+        status += &format!(", {waiting} waiting for their interface");
     }
+    if report.unprotected.is_some() {
+        status += ", without packet filter";
+    }
+    status
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use inotify::Inotify;
 
 use crate::encap::{self, Choice};
+use crate::filter::nft;
 use crate::netlink::{Kernel, features};
 use crate::report;
 
@@ -88,10 +89,12 @@ fn sysctls() -> Answer {
 }
 
 fn nftables() -> Answer {
-    match features::nftables() {
-        Ok(()) => Ok("the kernel told its ruleset's generation".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    let generation = features::nftables().map_err(|error| error.to_string())?;
+    let version =
+        nft::version().map_err(|error| format!("{}; install nftables", report::line(&error)))?;
+    Ok(format!(
+        "the kernel's rulesets are at generation {generation}, the program is {version}"
+    ))
 }
 
 fn notifications() -> Answer {

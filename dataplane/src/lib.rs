@@ -35,6 +35,7 @@
 //! - [`datastore`]: files, their last good content, what changed;
 //! - [`desired`]: the state to bring the kernel to, without knowing any interface's index;
 //! - `apply`: what is missing and what is stale, and in which order to write it;
+//! - `filter`: what the node takes and under which source it leaves, as one nftables table;
 //! - `encap`: the backends that make the tunnel, behind one trait;
 //! - [`platform`]: what all of that asks of the kernel, as small traits;
 //! - `netlink`, `sysctl`: the kernel's answers.
@@ -50,6 +51,7 @@ pub mod desired;
 mod doctor;
 mod encap;
 mod failure;
+mod filter;
 #[cfg(test)]
 mod fixtures;
 pub mod mac;

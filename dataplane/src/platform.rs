@@ -283,7 +283,26 @@ pub trait Sysctls {
     }
 }
 
-/// Everything at once.
-pub trait Platform: Links + Addresses + Routes + Neighbours + Sysctls {}
+/// Packet filter and address translation by nftables.
+pub trait Nftables {
+    /// A number that grows by one with every transaction on the rulesets, whoever makes it.
+    ///
+    /// # Errors
+    /// When the kernel has no nf_tables, or refuses.
+    fn generation(&mut self) -> Result<u32, KernelError>;
+    /// Applies a script in the language of `nft -f` as one transaction.
+    ///
+    /// # Errors
+    /// What `nft` complains of; with a source of kind `NotFound` only when there is no `nft`.
+    fn load(&mut self, script: &str) -> Result<(), KernelError>;
+    /// A table of family ip as `nft` prints it, without counters; `None` when there is none.
+    ///
+    /// # Errors
+    /// The same.
+    fn list(&mut self, table: &str) -> Result<Option<String>, KernelError>;
+}
 
-impl<T: Links + Addresses + Routes + Neighbours + Sysctls> Platform for T {}
+/// Everything at once.
+pub trait Platform: Links + Addresses + Routes + Neighbours + Sysctls + Nftables {}
+
+impl<T: Links + Addresses + Routes + Neighbours + Sysctls + Nftables> Platform for T {}

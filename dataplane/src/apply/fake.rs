@@ -13,6 +13,9 @@ pub(crate) struct FakeKernel {
     pub routes: Vec<Route>,
     pub neighbours: Vec<Neighbour>,
     pub sysctls: BTreeMap<String, String>,
+    /// The last script for nftables.
+    pub ruleset: Option<String>,
+    pub generation: u32,
     /// What was written, in order.
     pub log: Vec<String>,
 }
@@ -233,5 +236,23 @@ impl Sysctls for FakeKernel {
         self.log.push(format!("{path}={value}"));
         *current = value.into();
         Ok(true)
+    }
+}
+
+impl Nftables for FakeKernel {
+    fn generation(&mut self) -> Result<u32, KernelError> {
+        Ok(self.generation)
+    }
+
+    fn load(&mut self, script: &str) -> Result<(), KernelError> {
+        self.log.push("load ruleset".into());
+        self.ruleset = Some(script.into());
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn list(&mut self, _table: &str) -> Result<Option<String>, KernelError> {
+        self.log.push("list ruleset".into());
+        Ok(self.ruleset.clone())
     }
 }

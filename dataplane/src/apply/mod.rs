@@ -1,7 +1,7 @@
 //! From the desired state to the kernel: look, compare, write the difference.
 //!
 //! One [`sync`] goes through everything, in an order in which no packet is lost that had a way
-//! before and has one after: the tunnel before the routes into it, new routes before the
+//! before and has one after: the packet filter before anything is forwarded, the tunnel before the routes into it, new routes before the
 //! removal of old ones, a new address before the removal of the last.
 //!
 //! What cannot be done yet (an interface that is not there) is no error: the kernel's event
@@ -20,6 +20,7 @@ use std::net::Ipv4Addr;
 
 use crate::desired::Desired;
 use crate::encap::{Encapsulation, TUNNEL};
+use crate::filter::{Filter, FilterError, Ruleset};
 use crate::netlink::events::Event;
 use crate::platform::{Address, KernelError, Link, MAIN_TABLE, Platform, Route};
 use crate::report;
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     pub conflicts: BTreeSet<String>,
     /// What the kernel refused, each on one line.
     pub errors: BTreeSet<String>,
+    /// Why there is no packet filter here; the rest works without.
+    pub unprotected: Option<String>,
     /// Some of it for lack of privileges, which trying again does not mend.
     pub lacks_privilege: bool,
 }
@@ -93,10 +96,16 @@ impl Devices {
 pub(crate) fn sync(
     platform: &mut dyn Platform,
     encapsulation: &mut dyn Encapsulation,
+    filter: &mut Filter,
     desired: &Desired,
     thorough: bool,
 ) -> Result<Report, KernelError> {
     let mut report = Report::default();
+    match filter.apply(platform, &Ruleset::new(desired)) {
+        Ok(written) => report.changes += usize::from(written),
+        Err(FilterError::Missing(why)) => report.unprotected = Some(why),
+        Err(FilterError::Refused(error)) => report.error(&error),
+    }
     match platform.set("net/ipv4/ip_forward", "1") {
         Ok(written) => report.changes += usize::from(written),
         Err(error) => report.error(&error),
@@ -141,6 +150,8 @@ fn read(platform: &mut dyn Platform, desired: &Desired) -> Result<Devices, Kerne
 pub(crate) fn concerns(event: &Event, desired: &Desired, interfaces: &BTreeSet<u32>) -> bool {
     match event {
         Event::Link | Event::Address | Event::Lost => true,
+        // The filter knows which generation is its own: `Filter::concerns`.
+        Event::Ruleset { .. } => false,
         Event::Route(Route {
             destination,
             table,

@@ -19,14 +19,28 @@ fn wired() -> FakeKernel {
     kernel
 }
 
-/// One sync with the kernel backend, which does all it does through the platform.
+/// One sync with the kernel backend, which does all it does through the platform. The packet
+/// filter, which has tests of its own, is in place.
 fn sync_to(kernel: &mut FakeKernel, snapshot: &Snapshot) -> Report {
-    kernel.log.clear();
     let desired = Desired::compute(snapshot, NODE).unwrap();
+    let mut filter = Filter::default();
+    filter.apply(kernel, &Ruleset::new(&desired)).unwrap();
+    kernel.log.clear();
     let mut backend = candidates(Choice::Kernel).remove(0);
-    let report = sync(kernel, &mut *backend, &desired, true).unwrap();
+    let report = sync(kernel, &mut *backend, &mut filter, &desired, true).unwrap();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     report
+}
+
+/// Before anything is forwarded, so that there is no moment without protection.
+#[test]
+fn the_packet_filter_comes_first() {
+    let mut kernel = wired();
+    let desired = Desired::compute(&seed(), NODE).unwrap();
+    let mut backend = candidates(Choice::Kernel).remove(0);
+    let mut filter = Filter::default();
+    sync(&mut kernel, &mut *backend, &mut filter, &desired, true).unwrap();
+    assert_eq!(kernel.log[..2], ["load ruleset", "net/ipv4/ip_forward=1"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What others change in the kernel, as it happens.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,6 +13,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
+use super::rulesets::Rulesets;
 use super::{neighbour, route, socket};
 use crate::platform::{KernelError, Route};
 
@@ -27,6 +28,8 @@ pub(crate) enum Event {
     Route(Route),
     /// A neighbour came, went or changed.
     Neighbour { interface: u32, address: Ipv4Addr },
+    /// A transaction changed this nftables table of family ip and made this generation.
+    Ruleset { table: String, generation: u32 },
     /// The kernel had more to tell than fitted into the socket's buffer.
     Lost,
 }
@@ -40,6 +43,8 @@ pub(crate) struct Events {
     socket: TokioSocket,
     ours: u32,
     buffer: Vec<u8>,
+    /// `None` on a kernel without nf_tables.
+    rulesets: Option<Rulesets>,
 }
 
 impl Events {
@@ -68,7 +73,12 @@ impl Events {
             // Not root outside: bursts then end in `Lost`, which costs a full comparison.
             tracing::debug!("netlink: the receive buffer stays small: {error}");
         }
+        let rulesets = Rulesets::subscribe();
+        if let Err(error) = &rulesets {
+            tracing::debug!("netlink: no events about nftables: {error}");
+        }
         Ok(Self {
+            rulesets: rulesets.ok(),
             socket,
             ours,
             buffer: Vec::with_capacity(32 * 1024),
@@ -81,8 +91,20 @@ impl Events {
     /// When the socket fails for good.
     pub(crate) async fn next(&mut self) -> io::Result<Vec<Event>> {
         loop {
-            let mut events = self.receive().await?;
-            while let Some(more) = self.receive().now_or_never() {
+            let Self {
+                socket,
+                ours,
+                buffer,
+                rulesets,
+            } = self;
+            let mut events = tokio::select! {
+                events = receive(socket, *ours, buffer) => events?,
+                events = transactions(rulesets) => events?,
+            };
+            while let Some(more) = receive(socket, *ours, buffer).now_or_never() {
+                events.extend(more?);
+            }
+            while let Some(more) = transactions(rulesets).now_or_never() {
                 events.extend(more?);
             }
             if !events.is_empty() {
@@ -90,19 +112,31 @@ impl Events {
             }
         }
     }
+}
 
-    /// The events of one datagram.
-    async fn receive(&mut self) -> io::Result<Vec<Event>> {
-        self.buffer.clear();
-        match poll_fn(|context| self.socket.poll_recv(context, &mut self.buffer)).await {
-            Ok(()) => {
-                let others = socket::messages(&self.buffer)
-                    .filter(|message| socket::port_of(message) != Some(self.ours));
-                Ok(others.filter_map(parse).collect())
-            }
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(vec![Event::Lost]),
-            Err(error) => Err(error),
+/// The events of one datagram but those that `ours` caused.
+async fn receive(
+    socket: &mut TokioSocket,
+    ours: u32,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Vec<Event>> {
+    buffer.clear();
+    match poll_fn(|context| socket.poll_recv(context, buffer)).await {
+        Ok(()) => {
+            let others =
+                socket::messages(buffer).filter(|message| socket::port_of(message) != Some(ours));
+            Ok(others.filter_map(parse).collect())
         }
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(vec![Event::Lost]),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same of nftables; never where there is none.
+async fn transactions(rulesets: &mut Option<Rulesets>) -> io::Result<Vec<Event>> {
+    match rulesets {
+        Some(rulesets) => rulesets.receive().await,
+        None => pending().await,
     }
 }
 

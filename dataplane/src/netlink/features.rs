@@ -5,11 +5,12 @@ use std::io;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-/// Asks nftables for the generation of its ruleset, which is there even when no rule is.
+/// Asks nftables for the generation of its rulesets, which is there even when no rule is. It
+/// grows by one with every transaction in the network namespace.
 ///
 /// # Errors
 /// The kernel's reason why there is no nftables for us.
-pub(crate) fn nftables() -> io::Result<()> {
+pub(crate) fn nftables() -> io::Result<u32> {
     // nlmsghdr: length 20, NFT_MSG_GETGEN of subsystem nftables, NLM_F_REQUEST, sequence 1;
     // nfgenmsg: family unspec, version 0, resource 0.
     const SUBSYSTEM: u16 = 10;
@@ -24,12 +25,14 @@ pub(crate) fn nftables() -> io::Result<()> {
     socket.bind_auto()?;
     socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
     let (answer, _) = socket.recv_from_full()?;
-    // An error message has type 2 and its code behind the header.
-    match (answer.get(4..6), answer.get(16..20)) {
-        (Some(kind), Some(code)) if kind == 2u16.to_ne_bytes() => {
-            let code = i32::from_ne_bytes([code[0], code[1], code[2], code[3]]);
-            Err(io::Error::from_raw_os_error(code.abs()))
+    let word = |at: usize| -> Option<[u8; 4]> { answer.get(at..at + 4)?.try_into().ok() };
+    // An error message has type 2 and its code behind the header; the answer itself has the
+    // generation, in network byte order, as value of its first attribute (NFTA_GEN_ID).
+    match (answer.get(4..6), word(16), word(24)) {
+        (Some(kind), Some(code), _) if kind == 2u16.to_ne_bytes() => {
+            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code).abs()))
         }
-        _ => Ok(()),
+        (_, _, Some(generation)) => Ok(u32::from_be_bytes(generation)),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }

@@ -12,13 +12,15 @@ pub(crate) mod filter;
 mod link;
 mod neighbour;
 mod route;
+mod rulesets;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 
-use crate::platform::{KernelError, Sysctls};
+use crate::filter::nft;
+use crate::platform::{KernelError, Nftables, Sysctls};
 use crate::sysctl::ProcSys;
 use socket::Socket;
 
@@ -47,6 +49,21 @@ impl Kernel {
 impl Sysctls for Kernel {
     fn set(&mut self, path: &str, value: &str) -> Result<bool, KernelError> {
         self.sysctls.set(path, value)
+    }
+}
+
+impl Nftables for Kernel {
+    fn generation(&mut self) -> Result<u32, KernelError> {
+        features::nftables()
+            .map_err(|error| failed("ask for the generation of", "nf_tables", error))
+    }
+
+    fn load(&mut self, script: &str) -> Result<(), KernelError> {
+        nft::load(script)
+    }
+
+    fn list(&mut self, table: &str) -> Result<Option<String>, KernelError> {
+        nft::list(table)
     }
 }
 
