@@ -1,0 +1,14 @@
+//! What a node does not let through: tunnel packets of strangers, forged sources, sources that
+//! nobody could answer to. For every encapsulation that this kernel offers.
+//!
+//! A number in a test's name is that of the entry in the list of scenarios of Calico's agent.
+#![cfg(feature = "netns")]
+
+mod by_hand;
+mod nat;
+mod pods;
+mod senders;
+mod setup;
+mod table;
+
+podlab::sandbox!();

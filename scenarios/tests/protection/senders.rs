@@ -1,0 +1,173 @@
+//! Who may send tunnel packets to a node.
+
+use anyhow::Result;
+use podlab::capture::Filter;
+use podlab::spec::ClusterSpec;
+use podlab::{Cluster, Node};
+use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, UNDERLAY, WORKER_1, WORKER_2};
+use rstest::rstest;
+
+use crate::setup::{
+    IPIP, SOON, boot, impatient, is_from, requests_to, route_is_gone, run, table_says,
+};
+
+const STRANGER: &str = "stranger";
+const STRANGERS_POD: &str = "pod-of-the-stranger";
+
+/// The seed's cluster and a machine that knows it, but will not be known to it.
+fn with_stranger() -> ClusterSpec {
+    seed::spec()
+        .node(STRANGER, |node| {
+            node.address("10.12.99.1/16")
+                .interface(UNDERLAY)
+                .block("192.168.99.0/24")
+        })
+        .pod(STRANGERS_POD, |pod| {
+            pod.on(STRANGER).address("192.168.99.9").container("tools")
+        })
+}
+
+/// Makes the others forget the stranger, who keeps its own network; an administrator's route on
+/// worker 1 leads its answers back.
+async fn expel(cluster: &Cluster) -> Result<Node> {
+    let node = cluster.node(WORKER_1)?;
+    let datastore = cluster.datastore();
+    datastore.remove("nodes/stranger.json")?;
+    datastore.remove("endpoints/stranger/default.pod-of-the-stranger.json")?;
+    route_is_gone(&node, "192.168.99.0/24").await?;
+    let route = "ip route add 192.168.99.0/24 via 10.12.99.1 dev tunl0 onlink proto static";
+    run(&node, route).await?;
+    Ok(node)
+}
+
+/// Fails if a ping of the stranger comes further than the node's underlay interface.
+async fn is_blocked(cluster: &Cluster) -> Result<()> {
+    let (node, pod) = (cluster.node(WORKER_1)?, cluster.pod(TEST_TOOLS)?);
+    let stranger = cluster.pod(STRANGERS_POD)?;
+    let outer = Filter::protocol(IPIP).and(Filter::source(cluster.node(STRANGER)?.address()));
+    let arrived = node.capture(UNDERLAY, &outer)?;
+    let delivered = requests_to(&pod)?;
+    let ping = stranger.ping_with(&pod, &impatient()).await;
+    assert!(ping.is_err(), "a stranger got an answer: {ping:?}");
+    arrived.wait_for(|_| true, SOON).await?;
+    // A node's ping goes the same way; once it is there, the stranger's would be, too.
+    cluster.pod(DEMO_W2)?.ping(&pod).await?;
+    let delivered = delivered.stop().await?.packets;
+    assert!(
+        !delivered.iter().any(|p| is_from(p, stranger.address())),
+        "{delivered:?}"
+    );
+    assert_eq!(delivered.len(), 1, "{delivered:?}");
+    Ok(())
+}
+
+/// Proves that tunnel packets are taken from nodes only, and from a stranger once it is listed
+/// as external; and that both hold while the agent is stopped.
+#[rstest]
+#[tokio::test]
+async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
+    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("10.12.99.1/32", "10.12.96.0/20")] external: &str,
+) -> Result<()> {
+    let Some(cluster) = boot(with_stranger(), encapsulation).await? else {
+        return Ok(());
+    };
+    let (pod, stranger) = (cluster.pod(TEST_TOOLS)?, cluster.pod(STRANGERS_POD)?);
+    stranger.ping(&pod).await?;
+    let node = expel(&cluster).await?;
+    is_blocked(&cluster).await?;
+    node.stop_agent().await?;
+    is_blocked(&cluster).await?;
+    node.start_agent().await?;
+    is_blocked(&cluster).await?;
+
+    let config = format!(r#"{{"external_nodes":["{external}"]}}"#);
+    cluster
+        .datastore()
+        .write("config.json", config.as_bytes())?;
+    let element = external.strip_suffix("/32").unwrap_or(external);
+    table_says(&node, element, true).await?;
+    podlab::eventually::eventually("the stranger is let in", SOON, || async {
+        stranger.ping_with(&pod, &impatient()).await.map(drop)
+    })
+    .await?;
+    node.stop_agent().await?;
+    stranger.ping(&pod).await?;
+    node.start_agent().await?;
+    stranger.ping(&pod).await?;
+
+    cluster.datastore().remove("config.json")?;
+    table_says(&node, element, false).await?;
+    podlab::eventually::eventually("the stranger is shut out", SOON, || async {
+        match stranger.ping_with(&pod, &impatient()).await {
+            Ok(reply) => Err(format!("{reply:?}")),
+            Err(_) => Ok(()),
+        }
+    })
+    .await?;
+    is_blocked(&cluster).await?;
+    Ok(())
+}
+
+/// Proves that the scenarios would notice a broken allow-list: with every agent frozen, one peer
+/// is removed from one node's list by hand, and that direction fails and no other.
+///
+/// For `kernel` the list is the set of the table. That of `ebpf` is a map of the program, and
+/// is changed by hand through the program's map.
+#[rstest]
+#[tokio::test]
+async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
+    #[values("kernel", "ebpf")] encapsulation: &str,
+) -> Result<()> {
+    let spec = seed::spec().pod("on-master", |pod| {
+        pod.on(MASTER).address("192.168.0.9").container("tools")
+    });
+    let Some(cluster) = boot(spec, encapsulation).await? else {
+        return Ok(());
+    };
+    let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let (one, two) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let master = cluster.pod("on-master")?;
+    for node in cluster.nodes() {
+        let agent = node.agent_id().expect("an agent runs");
+        run(&node, &format!("kill -STOP {agent}")).await?;
+    }
+    match encapsulation {
+        "ebpf" => crate::by_hand::remove_peer(&node, peer.address()).await?,
+        _ => {
+            let element = format!("ip podlab nodes {{ {} }}", peer.address());
+            run(&node, &format!("nft delete element {element}")).await?;
+        }
+    }
+
+    let (at_one, at_two) = (requests_to(&one)?, requests_to(&two)?);
+    let outer = Filter::protocol(IPIP).and(Filter::source(peer.address()));
+    let arrived = node.capture(UNDERLAY, &outer)?;
+    assert!(two.ping_with(&one, &impatient()).await.is_err());
+    arrived.wait_for(|_| true, SOON).await?;
+    // Every other pair still works, through the same tables and programs.
+    for (a, b) in [
+        (&one, &master),
+        (&master, &one),
+        (&two, &master),
+        (&master, &two),
+    ] {
+        a.ping(b).await?;
+    }
+    let at_one = at_one.stop().await?.packets;
+    assert!(
+        !at_one.iter().any(|p| is_from(p, two.address())),
+        "{at_one:?}"
+    );
+    let at_two = at_two.stop().await?.packets;
+    assert!(
+        at_two.iter().any(|p| is_from(p, master.address())),
+        "{at_two:?}"
+    );
+
+    for node in cluster.nodes() {
+        let agent = node.agent_id().expect("an agent runs");
+        run(&node, &format!("kill -CONT {agent}")).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What the scenarios share: the cluster, its agents' encapsulation, and how to break it by hand.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use podlab::agent::{AgentError, PodlabAgent};
+use podlab::capture::{Capture, Captured, Filter};
+use podlab::eventually::eventually;
+use podlab::machine::Machine;
+use podlab::probe::icmp::PingOptions;
+use podlab::process::Program;
+use podlab::spec::ClusterSpec;
+use podlab::{Cluster, Error, Node, Pod};
+
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const IPIP: u8 = 4;
+
+/// Boots with one encapsulation in every node; `None`, after saying so, when the kernel does not
+/// offer it. Where `CI` is set only `kernel` may be missing.
+pub(crate) async fn boot(spec: ClusterSpec, encapsulation: &str) -> Result<Option<Cluster>> {
+    let agent = PodlabAgent::with_encapsulation(encapsulation);
+    let optional = encapsulation == "kernel" || std::env::var_os("CI").is_none();
+    match spec.boot_with(agent).await {
+        Ok(cluster) => Ok(Some(cluster)),
+        Err(Error::Agent(AgentError::Ended { log, .. }))
+            if optional && log.contains("podlab-agent: encapsulation: ") =>
+        {
+            eprintln!("skipped: {log}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn shell(script: &str) -> Program {
+    Program::new("sh").args(["-c", script])
+}
+
+/// Runs a script on a machine, which has to succeed; returns what it printed.
+pub(crate) async fn run(machine: &Machine, script: &str) -> Result<String> {
+    Ok(machine.exec(shell(script)).await?.success()?.stdout)
+}
+
+/// The table of the agent as `nft` prints it; empty when there is none.
+pub(crate) async fn table(node: &Node) -> Result<String, Error> {
+    let output = node.exec(shell("nft -s list table ip podlab 2>/dev/null"));
+    Ok(output.await?.stdout)
+}
+
+/// Waits until the agent's table says, or no longer says, something.
+pub(crate) async fn table_says(node: &Node, words: &str, says: bool) -> Result<()> {
+    let what = format!("the table of {} follows the datastore", node.name());
+    eventually(what, SOON, || async {
+        let table = table(node).await.map_err(|error| error.to_string())?;
+        match table.contains(words) == says {
+            true => Ok(()),
+            false => Err(table),
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Waits until an agent has no route to a destination any more.
+pub(crate) async fn route_is_gone(node: &Node, destination: &str) -> Result<()> {
+    let what = format!("{} has no route to {destination}", node.name());
+    eventually(what, SOON, || async {
+        let routes = node.routes().await.map_err(|error| error.to_string())?;
+        match routes
+            .iter()
+            .any(|r| r.destination.to_string() == destination)
+        {
+            true => Err(format!("{routes:?}")),
+            false => Ok(()),
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Echo requests that arrive at a pod.
+pub(crate) fn requests_to(pod: &Pod) -> Result<Capture> {
+    let requests = Filter::protocol(ICMP).and(Filter::destination(pod.address()));
+    Ok(pod.capture("eth0", &requests)?)
+}
+
+/// A ping that nobody will answer need not be waited for long.
+pub(crate) fn impatient() -> PingOptions {
+    PingOptions {
+        timeout: Duration::from_millis(300),
+        ..PingOptions::default()
+    }
+}
+
+/// Whether a packet's innermost source is this one.
+pub(crate) fn is_from(captured: &Captured, source: std::net::Ipv4Addr) -> bool {
+    let ip = captured.packet.inner_ipv4();
+    ip.is_some_and(|ip| ip.source == source)
+}
