@@ -1,9 +1,11 @@
 //! Who may send tunnel packets to a node.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 use podlab::capture::Filter;
 use podlab::spec::ClusterSpec;
-use podlab::{Cluster, Node};
+use podlab::{Cluster, Machine, Node};
 use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, UNDERLAY, WORKER_1, WORKER_2};
 use rstest::rstest;
 
@@ -44,6 +46,9 @@ async fn expel(cluster: &Cluster) -> Result<Node> {
 async fn is_blocked(cluster: &Cluster) -> Result<()> {
     let (node, pod) = (cluster.node(WORKER_1)?, cluster.pod(TEST_TOOLS)?);
     let stranger = cluster.pod(STRANGERS_POD)?;
+    let towards =
+        Filter::protocol(IPIP).and(Filter::destination(cluster.node(STRANGER)?.address()));
+    let sent = node.capture(UNDERLAY, &towards)?;
     let outer = Filter::protocol(IPIP).and(Filter::source(cluster.node(STRANGER)?.address()));
     let arrived = node.capture(UNDERLAY, &outer)?;
     let delivered = requests_to(&pod)?;
@@ -58,6 +63,87 @@ async fn is_blocked(cluster: &Cluster) -> Result<()> {
         "{delivered:?}"
     );
     assert_eq!(delivered.len(), 1, "{delivered:?}");
+    // Nor is anything sent to it, although a route leads there.
+    assert!(pod.ping_with(&stranger, &impatient()).await.is_err());
+    pod.ping(&cluster.pod(DEMO_W2)?).await?;
+    let sent = sent.stop().await?.packets;
+    assert!(sent.is_empty(), "{sent:?}");
+    Ok(())
+}
+
+/// Makes every echo request of a machine to `target` a packet of protocol 4.
+async fn disguise(machine: &Machine, target: Ipv4Addr) -> Result<()> {
+    let chain = "type filter hook output priority -10";
+    let rule = format!("ip daddr {target} icmp type echo-request ip protocol set 4");
+    run(
+        machine,
+        &format!("nft 'table ip t {{ chain o {{ {chain}; {rule}; }}; }}'"),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Proves that the table guards what no backend's own program looks at: tunnel packets to
+/// another address of the node, even from a peer, do not come in.
+#[rstest]
+#[tokio::test]
+async fn tunnel_packets_to_another_address_of_the_node_are_dropped(
+    #[values("kernel", "ebpf")] encapsulation: &str,
+) -> Result<()> {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 12, 22, 200);
+    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
+        return Ok(());
+    };
+    let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    run(&node, &format!("ip address add {OTHER}/32 dev {UNDERLAY}")).await?;
+    let count = |name: &str, priority: i8| {
+        format!(
+            "chain {name} {{ type filter hook input priority {priority}; \
+             ip daddr {OTHER} ip protocol 4 counter; }};"
+        )
+    };
+    let chains = [count("before", -10), count("after", 10)].concat();
+    run(&node, &format!("nft 'table ip w {{ {chains} }}'")).await?;
+    // The peer's own table would not let it out; what is proven is the receiver's.
+    peer.stop_agent().await?;
+    run(&peer, "nft delete table ip podlab").await?;
+    disguise(&peer, OTHER).await?;
+    assert!(peer.ping_with(OTHER, &impatient()).await.is_err());
+    let before = run(&node, "nft list chain ip w before").await?;
+    assert!(before.contains("counter packets 1 "), "{before}");
+    let after = run(&node, "nft list chain ip w after").await?;
+    assert!(after.contains("counter packets 0 "), "{after}");
+    Ok(())
+}
+
+/// Proves that no program on a node sends tunnel packets to anybody but nodes and what is listed
+/// as external.
+#[rstest]
+#[tokio::test]
+async fn a_node_sends_tunnel_packets_to_known_addresses_only(
+    #[values("kernel", "ebpf")] encapsulation: &str,
+) -> Result<()> {
+    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 12, 22, 200);
+    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
+        return Ok(());
+    };
+    let (node, fabric) = (cluster.node(WORKER_1)?, cluster.fabric());
+    run(fabric, &format!("ip address add {OUTSIDE}/32 dev lo")).await?;
+    node.ping(OUTSIDE).await?;
+    disguise(&node, OUTSIDE).await?;
+    let sent = Filter::protocol(IPIP).and(Filter::destination(OUTSIDE));
+    let sent = node.capture(UNDERLAY, &sent)?;
+    assert!(node.ping_with(OUTSIDE, &impatient()).await.is_err());
+    assert!(sent.packets().is_empty(), "{:?}", sent.packets());
+
+    let config = format!(r#"{{"external_nodes":["{OUTSIDE}/32"]}}"#);
+    cluster
+        .datastore()
+        .write("config.json", config.as_bytes())?;
+    table_says(&node, &OUTSIDE.to_string(), true).await?;
+    assert!(node.ping_with(OUTSIDE, &impatient()).await.is_err());
+    let sent = sent.stop().await?.packets;
+    assert_eq!(sent.len(), 1, "{sent:?}");
     Ok(())
 }
 
