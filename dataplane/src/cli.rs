@@ -31,7 +31,7 @@ enum Command {
     ///
     /// Where NOTIFY_SOCKET is set (sd_notify), says READY=1 once the first full sync is applied.
     Run {
-        /// Directory with pools/, nodes/ and endpoints/.
+        /// Directory with pools/, nodes/ and endpoints/, and perhaps config.json.
         #[arg(long, value_name = "DIR")]
         datastore: PathBuf,
         /// Name of this node in the datastore.
