@@ -237,10 +237,10 @@ impl Agent {
         if report.lacks_privilege && !self.ready {
             return Err(Failure::refused(&report.errors));
         }
-        if report.changes > 0 {
+        if report.changes.total() > 0 {
             info!(
                 "wrote {} in {took:.1?}; {}",
-                count(report.changes, "change"),
+                count(report.changes.total(), "change"),
                 status(&report)
             );
         }

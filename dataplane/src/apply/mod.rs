@@ -30,8 +30,8 @@ pub(crate) use routes::PROTOCOL;
 /// What one [`sync`] found and did.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// How many objects were written or removed.
-    pub changes: usize,
+    /// What was written or removed.
+    pub changes: Changes,
     /// Routes that are in place, as they should be.
     pub routes: usize,
     /// Indices of the pods' interfaces and the tunnel, for [`concerns`].
@@ -50,15 +50,43 @@ pub(crate) struct Report {
     pub lacks_privilege: bool,
 }
 
+/// How many objects of each kind were written or removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub tunnels: usize,
+    pub addresses: usize,
+    pub routes: usize,
+    pub neighbours: usize,
+    pub sysctls: usize,
+}
+
+impl Changes {
+    /// Each kind by its name.
+    pub(crate) fn by_kind(&self) -> [(&'static str, usize); 5] {
+        [
+            ("tunnel", self.tunnels),
+            ("address", self.addresses),
+            ("route", self.routes),
+            ("neighbour", self.neighbours),
+            ("sysctl", self.sysctls),
+        ]
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.by_kind().iter().map(|(_, number)| number).sum()
+    }
+}
+
 impl Report {
     fn error(&mut self, error: &KernelError) {
         self.lacks_privilege |= error.is_privilege();
         self.errors.insert(report::line(error));
     }
 
-    fn all(&mut self, tried: usize, errors: &[KernelError]) {
-        self.changes += tried - errors.len().min(tried);
+    /// Of `tried` requests these were refused. Returns how many were not.
+    fn all(&mut self, tried: usize, errors: &[KernelError]) -> usize {
         errors.iter().for_each(|error| self.error(error));
+        tried - errors.len().min(tried)
     }
 }
 
@@ -107,7 +135,7 @@ pub(crate) fn sync(
         Err(FilterError::Refused(error)) => report.error(&error),
     }
     match platform.set("net/ipv4/ip_forward", "1") {
-        Ok(written) => report.changes += usize::from(written),
+        Ok(written) => report.changes.sysctls += usize::from(written),
         Err(error) => report.error(&error),
     }
     let mut devices = read(platform, desired)?;

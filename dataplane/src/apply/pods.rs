@@ -27,7 +27,7 @@ pub(super) fn sysctls(
         for (path, value) in required {
             // Missing: a kernel without IPv6, or an interface that went away meanwhile.
             match platform.set_if_present(&path, value) {
-                Ok(written) => report.changes += usize::from(written),
+                Ok(written) => report.changes.sysctls += usize::from(written),
                 Err(error) => report.error(&error),
             }
         }
@@ -75,8 +75,8 @@ pub(super) fn neighbours(
         .filter(|n| !wanted.iter().any(|w| key(w) == key(n)))
         .collect();
     let errors = platform.replace_neighbours(&missing);
-    report.all(missing.len(), &errors);
+    report.changes.neighbours += report.all(missing.len(), &errors);
     let errors = platform.remove_neighbours(&stale);
-    report.all(stale.len(), &errors);
+    report.changes.neighbours += report.all(stale.len(), &errors);
     Ok(())
 }

@@ -31,10 +31,10 @@ pub(super) fn apply(
     report.conflicts = plan.conflicts.iter().map(Route::to_string).collect();
 
     let refused = platform.replace_routes(&plan.replace);
-    report.all(plan.replace.len(), &refused);
+    report.changes.routes += report.all(plan.replace.len(), &refused);
     report.routes = (wanted.routes.len() - plan.conflicts.len()).saturating_sub(refused.len());
     let refused = platform.remove_routes(&plan.remove);
-    report.all(plan.remove.len(), &refused);
+    report.changes.routes += report.all(plan.remove.len(), &refused);
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(super) fn apply(
             return Ok(true);
         }
     };
-    report.changes += usize::from(changed);
+    report.changes.tunnels += usize::from(changed);
     let links = if changed { platform.links()? } else { links };
     let device = links.iter().find(|link| link.name == TUNNEL);
     Ok(addresses(platform, device, tunnel.address.map(Ipv4Net::from), report)? || changed)
@@ -116,7 +116,7 @@ fn addresses(
 
 fn written(result: Result<(), KernelError>, report: &mut Report) -> bool {
     match result {
-        Ok(()) => report.changes += 1,
+        Ok(()) => report.changes.addresses += 1,
         Err(ref error) => report.error(error),
     }
     result.is_ok()
