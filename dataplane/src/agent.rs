@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::apply::{self, Report};
-use crate::datastore::watch::Watch;
+use crate::datastore::watch::{Change, Watch};
 use crate::datastore::{Store, check};
 use crate::desired::Desired;
 use crate::encap::{self, Choice, Encapsulation, Selected};
@@ -33,6 +33,9 @@ use crate::netlink::Kernel;
 use crate::netlink::events::{Event, Events};
 use crate::notices::Notices;
 use crate::notify;
+use crate::ops::Vitals;
+use crate::ops::listen::Listen;
+use crate::ops::server::Server;
 use crate::platform::KernelError;
 
 /// What the command line says.
@@ -40,6 +43,8 @@ pub(crate) struct Options {
     pub datastore: PathBuf,
     pub node: String,
     pub encap: Choice,
+    /// Where health and metrics are asked for, if anywhere.
+    pub serve: Option<Listen>,
 }
 
 /// How often everything is compared although no event asked for it.
@@ -53,6 +58,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
+
+    let vitals = Vitals::default();
+    let server = options
+        .serve
+        .clone()
+        .map(|place| Server::start(place, vitals.clone()))
+        .transpose()
+        .map_err(Failure::bad_input)?;
+    if let Some(server) = &server {
+        info!("serving health and metrics on {}", server.place());
+    }
 
     // Watching begins before reading, so that no change falls in between.
     let mut watch = Watch::new(&options.datastore);
@@ -73,34 +89,48 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         encapsulation.why
     );
 
-    let mut agent = Agent::new(options.node, store, desired, kernel, encapsulation);
+    let health = vitals.health.clone();
+    let mut agent = Agent::new(options.node, store, desired, kernel, encapsulation, vitals);
     loop {
         // Not left to the timer, which wakes up a millisecond late.
         if agent.next_pass() <= Instant::now() {
             agent.pass()?;
         }
-        tokio::select! {
+        health.turn(agent.next_pass().into_std());
+        let woken = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            changes = watch.changed() => {
+            changes = watch.changed() => Woken::Datastore(changes),
+            events = events.next() => Woken::Kernel(events.map_err(Failure::runtime)?),
+            () = sleep_until(agent.next_pass()) => Woken::Timer,
+        };
+        // From here on it may get stuck.
+        health.turn(Instant::now().into_std());
+        match woken {
+            Woken::Datastore(changes) => {
                 let mut changed = false;
                 for change in changes {
                     changed |= change.apply(&mut agent.store);
                 }
                 agent.datastore_read(changed);
             }
-            events = events.next() => {
-                let events = events.map_err(Failure::runtime)?;
+            Woken::Kernel(events) => {
                 if events.iter().any(|e| agent.is_concerned(e)) {
                     agent.again();
                 }
             }
-            () = sleep_until(agent.next_pass()) => {}
+            Woken::Timer => {}
         }
     }
     notify::send(&["STOPPING=1"]);
     info!("stopping; the network stays as it is");
     Ok(())
+}
+
+enum Woken {
+    Datastore(Vec<Change>),
+    Kernel(Vec<Event>),
+    Timer,
 }
 
 /// An agent that starts on contradictory files would tear out what its former life built.
@@ -123,6 +153,9 @@ struct Agent {
     /// Indices of our interfaces, as of the last pass.
     interfaces: BTreeSet<u32>,
     ready: bool,
+    /// The last pass left nothing to do, and the datastore asked for nothing since.
+    settled: bool,
+    vitals: Vitals,
     /// When a pass is due that something asked for.
     due: Option<Instant>,
     /// Before that it would take more than its share of the processor.
@@ -140,8 +173,11 @@ impl Agent {
         desired: Desired,
         kernel: Kernel,
         encapsulation: Selected<Box<dyn Encapsulation>>,
+        vitals: Vitals,
     ) -> Self {
         let now = Instant::now();
+        vitals.metrics.encapsulation(encapsulation.name());
+        vitals.metrics.desired(&desired);
         Self {
             node,
             store,
@@ -151,6 +187,8 @@ impl Agent {
             filter: Filter::default(),
             interfaces: BTreeSet::new(),
             ready: false,
+            settled: false,
+            vitals,
             due: Some(now),
             not_before: now,
             resync: now,
@@ -176,8 +214,10 @@ impl Agent {
 
     /// Files were read again; `changed` tells whether they now say something else.
     fn datastore_read(&mut self, changed: bool) {
+        let complaints = self.store.complaints();
+        self.vitals.metrics.broken_files(complaints.len());
         self.files
-            .update(self.store.complaints(), |what| error!("datastore: {what}"));
+            .update(complaints, |what| error!("datastore: {what}"));
         if !changed {
             return;
         }
@@ -188,6 +228,8 @@ impl Agent {
         match Desired::compute(self.store.snapshot(), &self.node) {
             Ok(desired) if desired != self.desired => {
                 self.desired = desired;
+                self.settled = false;
+                self.vitals.metrics.desired(&self.desired);
                 self.again();
             }
             Ok(_) => {}
@@ -199,6 +241,7 @@ impl Agent {
                 ));
             }
         }
+        self.vitals.metrics.faults(faults.len());
         self.faults
             .update(faults, |fault| error!("datastore: {fault}"));
     }
@@ -220,11 +263,29 @@ impl Agent {
             self.resync = end + RESYNC;
         }
         let report = self.digest(report, end - begin)?;
+        self.measure(&report, end - begin, thorough);
         if !report.errors.is_empty() {
             self.due = Some(end + RETRY);
         }
         self.interfaces = report.interfaces;
         Ok(())
+    }
+
+    /// Tells those who ask from outside.
+    fn measure(&mut self, report: &Report, took: Duration, resync: bool) {
+        let undone: Vec<&str> = report
+            .errors
+            .iter()
+            .chain(&report.not_ready)
+            .map(String::as_str)
+            .collect();
+        let metrics = &self.vitals.metrics;
+        metrics.passed(report, took, resync, self.settled);
+        self.settled = undone.is_empty() && report.pods_waiting.is_empty();
+        self.vitals.health.passed(match undone.is_empty() {
+            true => Ok(()),
+            false => Err(undone.join("; ")),
+        });
     }
 
     /// Tells the log what is new and whoever waits that the first sync is applied.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -12,11 +12,13 @@ use crate::agent::{self, Options};
 use crate::doctor;
 use crate::encap::Choice;
 use crate::failure::Failure;
+use crate::ops::listen::Listen;
+use crate::ops::{cleanup, status};
 
 /// Programs Calico's IPIP mode into the kernel of one node, from a directory of JSON files.
 ///
-/// Exit codes: 0 stopped by a signal, 1 runtime failure, 2 bad input, 3 missing kernel feature
-/// or privilege.
+/// Exit codes: 0 stopped by a signal or done, 1 runtime failure or (of status) something differs,
+/// 2 bad input, 3 missing kernel feature or privilege.
 #[derive(Parser)]
 #[command(name = "podlab-agent", version)]
 struct Cli {
@@ -43,9 +45,44 @@ enum Command {
         /// What is logged to stderr: a level, or a filter such as warn,podlab_dataplane=debug.
         #[arg(long, value_name = "FILTER", default_value = "info")]
         log: Targets,
+        /// How log lines look.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+        /// Where /metrics, /livez and /readyz are served over HTTP: ADDRESS:PORT or unix:PATH.
+        #[arg(long, value_name = "PLACE")]
+        serve: Option<Listen>,
+    },
+    /// Prints desired against actual state; changes nothing. Exit code 1 when they differ.
+    Status {
+        /// Directory with pools/, nodes/ and endpoints/.
+        #[arg(long, value_name = "DIR")]
+        datastore: PathBuf,
+        /// Name of this node in the datastore.
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes what agents have made on this node, and nothing else. Stop the agent first.
+    ///
+    /// Removed are routes of protocol 80, permanent neighbours on cali*, tunl0, our tc filters
+    /// and the nftables table podlab. Sysctls and the pods' interfaces stay.
+    Cleanup {
+        /// Only prints what would be removed.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Prints what this kernel offers and which backend `auto` would take; changes nothing.
     Doctor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One line of text for each event.
+    Text,
+    /// One JSON object for each event, on a line.
+    Json,
 }
 
 /// Does what the command line says.
@@ -61,20 +98,31 @@ pub fn main() -> ExitCode {
             node,
             encap,
             log,
+            log_format,
+            serve,
         } => {
-            start_logging(log);
-            run(Options {
+            start_logging(log, log_format);
+            let outcome = run(Options {
                 datastore,
                 node,
                 encap,
-            })
+                serve,
+            });
+            match outcome {
+                // Whoever parses the log parses the last line, too.
+                Err(failure) if log_format == LogFormat::Json => return failure.log(),
+                outcome => outcome.map(|()| ExitCode::SUCCESS),
+            }
         }
+        Command::Status {
+            datastore,
+            node,
+            json,
+        } => status::print(&datastore, &node, json),
+        Command::Cleanup { dry_run } => cleanup::run(dry_run),
         Command::Doctor => return doctor::print(),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.print(),
-    }
+    outcome.unwrap_or_else(|failure| failure.print())
 }
 
 fn run(options: Options) -> Result<(), Failure> {
@@ -85,11 +133,15 @@ fn run(options: Options) -> Result<(), Failure> {
         .block_on(agent::run(options))
 }
 
-fn start_logging(filter: Targets) {
-    let lines = tracing_subscriber::fmt::layer()
+fn start_logging(filter: Targets, format: LogFormat) {
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false);
+    let lines = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .init();

@@ -73,6 +73,18 @@ impl Failure {
         }
     }
 
+    /// Not all of it could be done.
+    pub(crate) fn incomplete(errors: &[String]) -> Self {
+        let text = format!(
+            "kernel: {}\nhint: what is not named here is done; try again",
+            errors.join("\n  ")
+        );
+        Self {
+            code: RUNTIME,
+            text,
+        }
+    }
+
     pub(crate) fn command_line(why: &str) -> Self {
         let text = format!("command line: {why}\nhint: `podlab-agent --help` tells what there is");
         Self {
@@ -87,6 +99,12 @@ impl Failure {
             text = format!("{text}\nhint: {hint}");
         }
         Self { code, text }
+    }
+
+    /// Says it on the log, for logs that a program reads.
+    pub(crate) fn log(&self) -> ExitCode {
+        tracing::error!("{}", self.text);
+        ExitCode::from(self.code)
     }
 
     /// Says it on stderr.

@@ -38,7 +38,8 @@
 //! - `filter`: what the node takes and under which source it leaves, as one nftables table;
 //! - `encap`: the backends that make the tunnel, behind one trait;
 //! - [`platform`]: what all of that asks of the kernel, as small traits;
-//! - `netlink`, `sysctl`: the kernel's answers.
+//! - `netlink`, `sysctl`: the kernel's answers;
+//! - `ops`: health, metrics, `status` and `cleanup` for those who run it.
 //!
 //! Invariant: only `netlink` speaks netlink, and nothing outside `encap` knows which backend is at
 //! work.
@@ -58,6 +59,7 @@ pub mod mac;
 mod netlink;
 mod notices;
 mod notify;
+mod ops;
 pub mod platform;
 mod report;
 mod sysctl;

@@ -111,6 +111,43 @@ impl Encapsulation for Ipip {
     }
 }
 
+/// Takes the device's addresses, takes it down and removes it. The module's fallback cannot be
+/// removed; it stays as the module had made it, but for its MTU. Returns what was done.
+pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+    let mut done = Vec::new();
+    for link in platform.links()? {
+        if link.kind != KIND || ![TUNNEL, PARKED].contains(&link.name.as_str()) {
+            continue;
+        }
+        let addresses = platform.addresses()?;
+        let own = addresses.iter().filter(|a| a.interface == link.index);
+        let before = done.len();
+        for address in own {
+            platform.remove_address(address)?;
+            done.push(format!("address {} dev {}", address.address, link.name));
+        }
+        if link.up {
+            let down = LinkChange {
+                up: Some(false),
+                ..LinkChange::default()
+            };
+            platform.change(link.index, &down)?;
+        }
+        if !link.up && done.len() == before && link.name == TUNNEL {
+            // As the module makes it.
+            continue;
+        }
+        platform.remove(link.index)?;
+        let links = platform.links()?;
+        if link.name == PARKED && named(&links, PARKED).is_some() && named(&links, TUNNEL).is_none()
+        {
+            rename(&link, TUNNEL, platform)?;
+        }
+        done.push(format!("link {}", link.name));
+    }
+    Ok(done)
+}
+
 /// Only an interface that is down can be renamed.
 fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<(), EncapError> {
     platform.change(

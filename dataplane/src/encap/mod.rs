@@ -115,6 +115,16 @@ pub(crate) fn candidates(choice: Choice) -> Vec<Box<dyn Encapsulation>> {
     backends
 }
 
+/// Removes the devices of former lives, whichever backend they had. Returns what was done.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+    let mut done = ebpf::clean(platform)?;
+    done.extend(kernel::clean(platform)?);
+    Ok(done)
+}
+
 /// Which backend was taken, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Selected<B> {

@@ -6,6 +6,7 @@
 //! atomic exchange of the program. aya has only "create" and "change", which a second agent could
 //! race between.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -17,14 +18,23 @@ use rtnetlink::packet_route::tc::{
 };
 
 use super::link::error;
-use super::name_of;
 use super::socket::Socket;
+use super::{failed, name_of};
 use crate::platform::KernelError;
 
 /// Our filter's place among those of an interface. Programs with a lower number come first;
 /// protocol 80 is Calico's number among routes, too.
 const PRIORITY: u16 = 80;
 const HANDLE: u32 = 1;
+/// Where packets come in.
+const INGRESS: TcHandle = TcHandle {
+    major: TcHandle::CLSACT.major,
+    minor: TcHandle::MIN_INGRESS,
+};
+
+/// What the names of our programs begin with, lest another's filter in that place is taken for
+/// ours.
+pub(crate) const NAME_PREFIX: &str = "podlab-";
 
 /// The filters of the network namespace in which the value was made.
 pub(crate) struct Filters {
@@ -76,6 +86,47 @@ impl Filters {
             .map_err(|refused| error("attach a BPF program to", name_of(index), refused))
     }
 
+    /// The indices of the interfaces that have a filter of ours, of whatever life.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(crate) fn holders(&mut self) -> Result<BTreeSet<u32>, KernelError> {
+        let refused = |source| failed("list", "tc filters", source);
+        // Filters are listed interface by interface; few have a place for one.
+        let all = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let places = self.socket.dump(all, |message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(place) if has_ingress(&place) => {
+                Some(place.header.index)
+            }
+            _ => None,
+        });
+        let places = match places {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
+            places => places.map_err(refused)?,
+        };
+        let mut holders = BTreeSet::new();
+        for index in places {
+            let mut at_ingress = TcMessage::with_index(index);
+            at_ingress.header.parent = INGRESS;
+            let ours = self
+                .socket
+                .dump(
+                    RouteNetlinkMessage::GetTrafficFilter(at_ingress),
+                    |message| match message {
+                        RouteNetlinkMessage::NewTrafficFilter(filter) => {
+                            is_ours(&filter).then_some(())
+                        }
+                        _ => None,
+                    },
+                )
+                .map_err(refused)?;
+            if !ours.is_empty() {
+                holders.insert(index.cast_unsigned());
+            }
+        }
+        Ok(holders)
+    }
+
     /// Removes our filter from interface `index`; it is no error if there is none, or if the
     /// interface itself is gone.
     ///
@@ -99,6 +150,28 @@ fn is_absence(source: &io::Error) -> bool {
         .is_some_and(|code| absences.contains(&code))
 }
 
+fn has_ingress(discipline: &TcMessage) -> bool {
+    discipline.attributes.iter().any(
+        |attribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "clsact" || kind == "ingress"),
+    )
+}
+
+fn is_ours(filter: &TcMessage) -> bool {
+    let in_place = filter.header.handle == TcHandle::from(HANDLE)
+        && TcHandle::from(filter.header.info).major == PRIORITY;
+    let options = filter
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        });
+    in_place
+        && options.flatten().any(|option| {
+            matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(NAME_PREFIX))
+        })
+}
+
 fn clsact(index: u32) -> TcMessage {
     let mut clsact = TcMessage::with_index(index.cast_signed());
     clsact.header.parent = TcHandle::CLSACT;
@@ -113,10 +186,7 @@ fn clsact(index: u32) -> TcMessage {
 
 fn our_filter(index: u32) -> TcMessage {
     let mut filter = TcMessage::with_index(index.cast_signed());
-    filter.header.parent = TcHandle {
-        major: TcHandle::CLSACT.major,
-        minor: TcHandle::MIN_INGRESS,
-    };
+    filter.header.parent = INGRESS;
     filter.header.handle = TcHandle::from(HANDLE);
     filter.header.info = u32::from(TcHandle {
         major: PRIORITY,

@@ -14,6 +14,7 @@ mod neighbour;
 mod route;
 mod rulesets;
 mod socket;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -77,7 +78,7 @@ fn failed(operation: &'static str, object: impl Into<String>, source: io::Error)
 }
 
 /// The name of an interface for a message; its index when it is gone.
-fn name_of(index: u32) -> String {
+pub(crate) fn name_of(index: u32) -> String {
     nix::net::if_::if_indextoname(index)
         .ok()
         .and_then(|name| name.into_string().ok())

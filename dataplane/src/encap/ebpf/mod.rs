@@ -88,15 +88,15 @@ impl Encapsulation for Ebpf {
 
     fn withdraw(
         &mut self,
-        underlay: &Link,
+        _underlay: &Link,
         links: &[Link],
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
+        // Before the pair goes, and without one, too: what arrives must not be taken any more.
+        Programs::detach_all()?;
         let Ok(Some((tunnel, _))) = pair(links) else {
             return Ok(false);
         };
-        // Before the pair goes: what arrives must not be taken any more.
-        Programs::detach(&underlay.name)?;
         platform.remove(tunnel.index)?;
         Ok(true)
     }
@@ -178,6 +178,16 @@ fn create(mtu: u32, platform: &mut dyn Platform) -> Result<(Link, Link), EncapEr
         source: std::io::ErrorKind::NotFound.into(),
     })?;
     Ok((tunnel.clone(), peer.clone()))
+}
+
+/// Removes the pair. Returns what was done.
+pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+    let links = platform.links()?;
+    let Ok(Some((tunnel, _))) = pair(&links) else {
+        return Ok(Vec::new());
+    };
+    platform.remove(tunnel.index)?;
+    Ok(vec![format!("link {TUNNEL} and its peer {PEER}")])
 }
 
 /// Without IPv6 neither end sends router solicitations and the like into the tunnel.

@@ -18,7 +18,7 @@ use nix::net::if_::if_nametoindex;
 use allow_list::{AllowList, MAX_PEERS};
 use load::Program;
 
-use crate::netlink::filter::Filters;
+use crate::netlink::filter::{Filters, NAME_PREFIX};
 use crate::platform::KernelError;
 
 /// The programs of this life of the agent, in the kernel.
@@ -140,9 +140,8 @@ impl Programs {
     /// Attaches both programs, in place of those that a former life left there.
     ///
     /// Can be repeated at any time, with the same ends to repair what somebody else
-    /// removed, or with others to follow a change. A filter of this life on an interface
-    /// that is no longer one of the ends is removed; one of a former life is not known
-    /// here, see [`Programs::detach`].
+    /// removed, or with others to follow a change. A filter of this or a former life on an
+    /// interface that is not one of the ends is removed.
     ///
     /// # Errors
     /// [`ProgramError::PeersUnknown`] before the first [`Programs::set_peers`]; otherwise
@@ -163,25 +162,34 @@ impl Programs {
 
         let mut filters = Filters::open()?;
         for (index, program) in [(peer, &self.encapsulate), (underlay, &self.decapsulate)] {
-            let name = format!("podlab-{}", program.name);
+            let name = format!("{NAME_PREFIX}{}", program.name);
             filters.replace(index, program.as_fd(), &name)?;
         }
-        let former = std::mem::replace(&mut self.attached, BTreeSet::from([peer, underlay]));
+        let ends = BTreeSet::from([peer, underlay]);
+        let mut former = std::mem::replace(&mut self.attached, ends);
+        if former.is_empty() {
+            // The underlay may have been another one in a former life.
+            former = filters.holders()?;
+        }
         for stale in former.difference(&self.attached) {
             filters.remove(*stale)?;
         }
         Ok(())
     }
 
-    /// Removes the filter of any life from `interface`; one that has none is left as it is.
+    /// Removes the filters of every life from every interface.
     ///
-    /// For an underlay that is given up, or a change to another backend: a `decapsulate`
-    /// that stays behind would go on taking the tunnel packets.
+    /// For a change to another backend: a `decapsulate` that stays behind would go on taking
+    /// the tunnel packets.
     ///
     /// # Errors
-    /// An unknown interface, or what the kernel objects to.
-    pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
-        Ok(Filters::open()?.remove(interface_index(interface)?)?)
+    /// What the kernel objects to.
+    pub(crate) fn detach_all() -> Result<(), ProgramError> {
+        let mut filters = Filters::open()?;
+        for index in filters.holders()? {
+            filters.remove(index)?;
+        }
+        Ok(())
     }
 
     /// Makes `peers` the allow-list, while packets flow: additions first, so that no
