@@ -148,6 +148,10 @@ fn files_that_contradict_each_other_are_named() {
 #[case::missing_flags(&["run"], "required arguments were not provided: --datastore <DIR> --node <NAME>")]
 #[case::backend(&["run", "--datastore", ".", "--node", "a", "--encap", "gre"], "invalid value 'gre' for '--encap")]
 #[case::filter(&["run", "--datastore", ".", "--node", "a", "--log", "a=b=c"], "invalid value 'a=b=c' for '--log")]
+#[case::place(&["run", "--datastore", ".", "--node", "a", "--serve", "9091"], "neither ADDRESS:PORT")]
+#[case::format(&["run", "--datastore", ".", "--node", "a", "--log-format", "xml"], "invalid value 'xml' for '--log-format")]
+#[case::cleanup(&["cleanup", "--everything"], "unexpected argument '--everything'")]
+#[case::status(&["status"], "required arguments were not provided: --datastore <DIR> --node <NAME>")]
 fn a_bad_command_line_says_what_is_bad(#[case] arguments: &[&str], #[case] why: &str) {
     refused(&agent(arguments), 2, &["podlab-agent: command line: ", why]);
 }
@@ -160,6 +164,105 @@ fn help_and_version_are_no_failures(#[case] arguments: &[&str], #[case] expected
     let output = agent(arguments);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_place_that_is_taken_is_named_before_anything_is_done() {
+    let store = datastore(&[("nodes/a.json", NODE), ("pools/p.json", POOL)]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let tcp = taken.local_addr().expect("its address").to_string();
+    let file = store.path().join("file");
+    fs::write(&file, "data").expect("a file written");
+    let unix = format!("unix:{}", file.display());
+    for (place, why) in [
+        (tcp.as_str(), "Address already in use"),
+        ("192.0.2.1:9091", "Cannot assign requested address"),
+        (unix.as_str(), "there is a file that is no socket"),
+        ("unix:/nowhere/sock", "No such file or directory"),
+    ] {
+        let folder = store.path().to_str().expect("a path in UTF-8");
+        let output = agent(&[
+            "run",
+            "--datastore",
+            folder,
+            "--node",
+            "a",
+            "--serve",
+            place,
+        ]);
+        refused(&output, 2, &["cannot listen on ", why]);
+    }
+}
+
+/// A program that reads the log need not know a second format for how it ends.
+#[test]
+fn a_json_log_ends_with_the_failure_as_json() {
+    let store = datastore(&[]);
+    let folder = store.path().to_str().expect("a path in UTF-8");
+    let output = agent(&[
+        "run",
+        "--datastore",
+        folder,
+        "--node",
+        "b",
+        "--log-format",
+        "json",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    let last: serde_json::Value =
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["level"], "ERROR");
+    let message = last["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("node b: is not in the datastore"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_status_without_a_node_or_a_datastore_is_bad_input() {
+    let store = datastore(&[("nodes/a.json", NODE), ("pools/p.json", POOL)]);
+    let folder = store.path().to_str().expect("a path in UTF-8");
+    let unknown = agent(&["status", "--datastore", folder, "--node", "b"]);
+    refused(&unknown, 2, &["node b: is not in the datastore"]);
+    let nowhere = agent(&["status", "--datastore", "/nowhere", "--node", "a"]);
+    refused(&nowhere, 2, &["/nowhere", "No such file or directory"]);
+}
+
+/// This machine is no node of the datastore: nobody has its address.
+#[test]
+fn a_status_that_differs_says_so_by_its_exit_code() {
+    let node = NODE.replace("10.12.22.2", "192.0.2.1");
+    let store = datastore(&[("nodes/a.json", &node), ("pools/p.json", POOL)]);
+    let folder = store.path().to_str().expect("a path in UTF-8");
+    let plain = agent(&["status", "--datastore", folder, "--node", "a"]);
+    let text = String::from_utf8_lossy(&plain.stdout);
+    assert_eq!(plain.status.code(), Some(1), "{plain:?}");
+    assert!(text.starts_with("node a: "), "{text}");
+    assert!(
+        text.contains("! no interface has the node's address 192.0.2.1"),
+        "{text}"
+    );
+    let json = agent(&["status", "--datastore", folder, "--node", "a", "--json"]);
+    assert_eq!(json.status.code(), Some(1));
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(
+        (&value["node"], &value["equal"]),
+        (&"a".into(), &false.into())
+    );
+}
+
+/// Whoever may not change the network is told so, not that there was nothing to do.
+#[test]
+fn a_cleanup_without_privilege_is_refused() {
+    for arguments in [&["cleanup", "--dry-run"][..], &["cleanup"]] {
+        refused(
+            &agent(arguments),
+            3,
+            &["nftables", "Operation not permitted"],
+        );
+    }
 }
 
 #[test]

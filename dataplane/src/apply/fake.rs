@@ -133,6 +133,12 @@ impl Links for FakeKernel {
         self.log.push(format!("remove link {index}"));
         self.links
             .retain(|link| link.index != index && link.peer != Some(index));
+        // As the kernel does with an interface that is gone.
+        let left: Vec<u32> = self.links.iter().map(|link| link.index).collect();
+        self.addresses.retain(|a| left.contains(&a.interface));
+        self.neighbours.retain(|n| left.contains(&n.interface));
+        self.routes
+            .retain(|route| route.interface.is_none_or(|index| left.contains(&index)));
         Ok(())
     }
 

@@ -9,7 +9,8 @@
 //! - our tc filter, on whatever interface;
 //! - the nftables table `podlab`.
 //!
-//! Interfaces of pods are whose who wired them. Sysctls stay: what they were before is not known,
+//! Interfaces of pods belong to whoever wired them. An empty clsact stays where our filter was:
+//! whose it is cannot be told. Sysctls stay: what they were before is not known,
 //! and others may rely on forwarding by now. While somebody else's route leads into `tunl0` the
 //! device stays with its address, since the kernel would drop that route with either of them.
 

@@ -1,0 +1,128 @@
+//! `podlab-agent cleanup`.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use podlab::Node;
+use podlab::netlink::{Address, Link, Neighbour, NeighbourState, Route, RouteProtocol};
+use podlab_scenarios::seed::{self, TUNNEL, WORKER_1};
+
+use crate::program::{self, command, ttl};
+
+/// What a node's kernel has, as far as an agent could have left something.
+#[derive(Debug, PartialEq)]
+struct State {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+    neighbours: Vec<Neighbour>,
+    ruleset: String,
+    filters: String,
+}
+
+async fn state(node: &Node) -> Result<State> {
+    let mut neighbours = node.neighbours().await?;
+    neighbours.retain(|neighbour| neighbour.state == NeighbourState::Permanent);
+    let filters = format!("tc filter show dev {} ingress", node.underlay());
+    Ok(State {
+        links: node.links().await?,
+        addresses: node.addresses().await?,
+        routes: node.routes().await?,
+        neighbours,
+        ruleset: node.exec("nft list ruleset").await?.success()?.stdout,
+        filters: node.exec(filters.as_str()).await?.success()?.stdout,
+    })
+}
+
+/// If this fails, an agent cannot be removed from a node, or takes with it what others made.
+#[tokio::test]
+async fn cleanup_removes_what_the_agent_made_and_nothing_else() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let node = cluster.node(WORKER_1)?;
+    let agent = program::path(&node)?;
+    node.stop_agent().await?;
+    command(&node, &agent, &["cleanup"]).await?.success()?;
+    // What a node has before its first agent: its own network and the pods' interfaces.
+    let bare = node.routes().await?;
+    assert_eq!(bare.len(), 2, "{bare:#?}");
+    assert!(
+        !node
+            .links()
+            .await?
+            .iter()
+            .any(|link| link.name == TUNNEL && link.up)
+    );
+    for theirs in [
+        "ip route add 203.0.113.0/24 via 10.12.0.1 proto static",
+        "ip route add 198.51.100.0/24 via 10.12.0.1 proto bird",
+        "ip route add 203.0.113.0/24 via 10.12.0.1 table 100",
+        "ip neigh replace 10.12.0.77 lladdr 02:00:00:00:00:77 dev ens192 nud permanent",
+        "nft add table inet firewall",
+        "nft add table ip podlab-not",
+        "tc qdisc replace dev ens192 clsact",
+        "tc filter add dev ens192 ingress pref 10 protocol ip matchall action ok",
+    ] {
+        node.exec(theirs).await?.success()?;
+    }
+    let before = state(&node).await?;
+
+    node.start_agent().await?;
+    assert_eq!(ttl(&cluster).await?, 62);
+    node.stop_agent().await?;
+    node.exec("nft add table inet podlab").await?.success()?;
+    let with_agent = state(&node).await?;
+    assert_ne!(with_agent, before);
+
+    let trial = command(&node, &agent, &["cleanup", "--dry-run"])
+        .await?
+        .success()?;
+    assert_eq!(state(&node).await?, with_agent, "a trial changes nothing");
+    let done = command(&node, &agent, &["cleanup"]).await?.success()?;
+    assert_eq!(state(&node).await?, before);
+    assert_eq!(trial.stdout.replace("would remove", "removed"), done.stdout);
+    let lines: BTreeSet<&str> = done.stdout.lines().collect();
+    for line in [
+        "removed route blackhole 192.168.1.0/24 proto 80",
+        "removed route 192.168.2.0/24 via 10.12.22.3 dev tunl0 proto 80 mtu 1440 onlink",
+        "removed neighbour 192.168.1.12 dev calied9d42cb137",
+        "removed nftables table inet podlab",
+    ] {
+        assert!(
+            lines.contains(line),
+            "{line:?} is missing in\n{}",
+            done.stdout
+        );
+    }
+
+    let again = command(&node, &agent, &["cleanup"]).await?.success()?;
+    assert_eq!(again.stdout, "nothing here is the agent's\n");
+    assert_eq!(state(&node).await?, before);
+    node.start_agent().await?;
+    assert_eq!(ttl(&cluster).await?, 62, "and it can come back");
+    Ok(())
+}
+
+/// If this fails, an administrator's route goes with the device that it leads into.
+#[tokio::test]
+async fn a_tunnel_that_an_administrators_route_leads_into_stays() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let node = cluster.node(WORKER_1)?;
+    let agent = program::path(&node)?;
+    let add = "ip route add 203.0.113.0/24 via 10.12.22.3 dev tunl0 onlink proto static";
+    node.exec(add).await?.success()?;
+    node.stop_agent().await?;
+    let done = command(&node, &agent, &["cleanup"]).await?.success()?;
+    assert!(done.stdout.contains("kept link tunl0: "), "{}", done.stdout);
+    let routes = node.routes().await?;
+    assert!(
+        routes
+            .iter()
+            .any(|route| route.protocol == RouteProtocol::STATIC)
+    );
+    assert!(
+        !routes
+            .iter()
+            .any(|route| route.protocol == RouteProtocol::CALICO)
+    );
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The agent's program beside the agent that runs, and the agent with its endpoint.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use podlab::agent::{Agent, AgentError, PodlabAgent};
+use podlab::eventually::eventually;
+use podlab::probe::http::HttpReply;
+use podlab::process::{Output, Program};
+use podlab::{Cluster, Node};
+
+/// How long what an event causes may take.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// Where nodes find the datastore, as the agent contract says.
+pub(crate) const DATASTORE: &str = "/run/podlab/datastore";
+const PORT: u16 = 9091;
+
+/// Our agent with `--serve`.
+#[derive(Debug)]
+pub(crate) struct Serving;
+
+impl Agent for Serving {
+    fn name(&self) -> &str {
+        "podlab-agent --serve"
+    }
+
+    fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
+        let program = PodlabAgent::new().program(node, datastore)?;
+        Ok(program.args(["--serve", &format!("127.0.0.1:{PORT}")]))
+    }
+}
+
+/// What the endpoint of the agent on `node` answers.
+pub(crate) async fn get(node: &Node, path: &str) -> Result<HttpReply> {
+    Ok(node.http_get(Ipv4Addr::LOCALHOST, PORT, path).await?)
+}
+
+/// Waits until `path` is answered with this status. Returns the text.
+pub(crate) async fn answers(node: &Node, path: &str, status: u16, by: Duration) -> Result<String> {
+    let what = format!("{path} of the agent on {} says {status}", node.name());
+    let text = eventually(what, by, || async {
+        let reply = get(node, path).await.map_err(|error| error.to_string())?;
+        match reply.status.as_u16() == status {
+            true => Ok(reply.text().into_owned()),
+            false => Err(format!("{reply}: {}", reply.text())),
+        }
+    })
+    .await?;
+    Ok(text)
+}
+
+/// The value of a series, as in `changes_total{kind="route"}`.
+pub(crate) async fn metric(node: &Node, series: &str) -> Result<String> {
+    let reply = get(node, "/metrics").await?;
+    let prefix = format!("podlab_agent_{series} ");
+    let text = reply.text().into_owned();
+    let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+    Ok(value
+        .with_context(|| format!("no {series} in\n{text}"))?
+        .to_owned())
+}
+
+/// The program that the agent on `node` runs.
+pub(crate) fn path(node: &Node) -> Result<PathBuf> {
+    let id = node.agent_id().context("an agent runs")?;
+    Ok(std::fs::read_link(format!("/proc/{id}/exe"))?)
+}
+
+/// Runs one of the program's other commands on `node`.
+pub(crate) async fn command(node: &Node, path: &Path, arguments: &[&str]) -> Result<Output> {
+    Ok(node.exec(Program::new(path).args(arguments)).await?)
+}
+
+/// Waits until the node's routes are these.
+pub(crate) async fn routes_are(node: &Node, wanted: &[podlab::netlink::Route]) -> Result<()> {
+    eventually("the routes are as they were", SOON, || async {
+        let routes = node.routes().await.map_err(|error| error.to_string())?;
+        match routes == wanted {
+            true => Ok(()),
+            false => Err(format!("{routes:#?}")),
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+/// The ttl on arrival of a ping from one worker's pod to the other's.
+pub(crate) async fn ttl(cluster: &Cluster) -> Result<u8> {
+    use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS};
+    let target = cluster.pod(DEMO_W2)?;
+    Ok(cluster.pod(TEST_TOOLS)?.ping(&target).await?.ttl)
+}
