@@ -7,7 +7,7 @@ use podlab::Node;
 use podlab::netlink::{Address, Link, Neighbour, NeighbourState, Route, RouteProtocol};
 use podlab_scenarios::seed::{self, TUNNEL, WORKER_1};
 
-use crate::program::{self, command, ttl};
+use crate::program::{self, add_foreign_filter, command, filters, ttl};
 
 /// What a node's kernel has, as far as an agent could have left something.
 #[derive(Debug, PartialEq)]
@@ -17,20 +17,22 @@ struct State {
     routes: Vec<Route>,
     neighbours: Vec<Neighbour>,
     ruleset: String,
-    filters: String,
+    filters: [String; 2],
 }
 
 async fn state(node: &Node) -> Result<State> {
     let mut neighbours = node.neighbours().await?;
     neighbours.retain(|neighbour| neighbour.state == NeighbourState::Permanent);
-    let filters = format!("tc filter show dev {} ingress", node.underlay());
     Ok(State {
         links: node.links().await?,
         addresses: node.addresses().await?,
         routes: node.routes().await?,
         neighbours,
         ruleset: node.exec("nft list ruleset").await?.success()?.stdout,
-        filters: node.exec(filters.as_str()).await?.success()?.stdout,
+        filters: [
+            filters(node, "lo").await?,
+            filters(node, node.underlay()).await?,
+        ],
     })
 }
 
@@ -59,11 +61,10 @@ async fn cleanup_removes_what_the_agent_made_and_nothing_else() -> Result<()> {
         "ip neigh replace 10.12.0.77 lladdr 02:00:00:00:00:77 dev ens192 nud permanent",
         "nft add table inet firewall",
         "nft add table ip podlab-not",
-        "tc qdisc replace dev ens192 clsact",
-        "tc filter add dev ens192 ingress pref 10 protocol ip matchall action ok",
     ] {
         node.exec(theirs).await?.success()?;
     }
+    add_foreign_filter(&node, "lo").await?;
     let before = state(&node).await?;
 
     node.start_agent().await?;

@@ -86,6 +86,26 @@ pub(crate) async fn routes_are(node: &Node, wanted: &[podlab::netlink::Route]) -
     Ok(())
 }
 
+/// Puts somebody else's tc filter, which matches nothing, at a device's ingress: where the
+/// agent would put its own.
+pub(crate) async fn add_foreign_filter(node: &Node, device: &str) -> Result<()> {
+    let place = format!("qdisc replace dev {device} clsact");
+    let place = Program::new("tc").args(place.split(' '));
+    node.exec(place).await?.success()?;
+    let filter = format!("filter add dev {device} ingress pref 80 handle 1 protocol all bpf");
+    let filter = Program::new("tc")
+        .args(filter.split(' '))
+        .args(["bytecode", "1,6 0 0 0"]);
+    node.exec(filter).await?.success()?;
+    Ok(())
+}
+
+/// The tc filters at a device's ingress, as tc shows them.
+pub(crate) async fn filters(node: &Node, device: &str) -> Result<String> {
+    let show = format!("tc filter show dev {device} ingress");
+    Ok(node.exec(show.as_str()).await?.success()?.stdout)
+}
+
 /// The ttl on arrival of a ping from one worker's pod to the other's.
 pub(crate) async fn ttl(cluster: &Cluster) -> Result<u8> {
     use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS};

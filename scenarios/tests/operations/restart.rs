@@ -4,10 +4,10 @@ use anyhow::Result;
 use podlab::Node;
 use podlab_scenarios::seed::{self, WORKER_1};
 
+use crate::program::{add_foreign_filter, filters};
+
 async fn our_filters(node: &Node, device: &str) -> Result<usize> {
-    let show = format!("tc filter show dev {device} ingress");
-    let filters = node.exec(show.as_str()).await?.success()?.stdout;
-    Ok(filters.matches("podlab-").count())
+    Ok(filters(node, device).await?.matches("podlab-").count())
 }
 
 /// If this fails, a node whose address moved to another interface while no agent ran goes on
@@ -20,11 +20,8 @@ async fn a_program_on_a_former_lifes_underlay_is_removed() -> Result<()> {
         eprintln!("skipped: only the ebpf backend attaches programs");
         return Ok(());
     }
-    node.exec("tc qdisc replace dev lo clsact")
-        .await?
-        .success()?;
-    let theirs = "tc filter add dev lo ingress pref 80 protocol all matchall action ok";
-    node.exec(theirs).await?.success()?;
+    add_foreign_filter(&node, "lo").await?;
+    let theirs = filters(&node, "lo").await?;
     assert_eq!(our_filters(&node, "ens192").await?, 1);
     node.kill_agent().await?;
     for change in [
@@ -39,10 +36,6 @@ async fn a_program_on_a_former_lifes_underlay_is_removed() -> Result<()> {
     assert_eq!(our_filters(&node, "eth9").await?, 1);
     assert_eq!(our_filters(&node, "ens192").await?, 0);
     assert_eq!(our_filters(&node, "tunl0-x").await?, 1);
-    let kept = node
-        .exec("tc filter show dev lo ingress")
-        .await?
-        .success()?;
-    assert!(kept.stdout.contains("matchall"), "{}", kept.stdout);
+    assert_eq!(filters(&node, "lo").await?, theirs);
     Ok(())
 }
