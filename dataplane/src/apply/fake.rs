@@ -16,6 +16,8 @@ pub(crate) struct FakeKernel {
     /// The last script for nftables.
     pub ruleset: Option<String>,
     pub generation: u32,
+    /// An interface that the kernel keeps without saying so: the ipip module's fallback.
+    pub undeletable: Option<u32>,
     /// What was written, in order.
     pub log: Vec<String>,
 }
@@ -131,6 +133,9 @@ impl Links for FakeKernel {
 
     fn remove(&mut self, index: u32) -> Result<(), KernelError> {
         self.log.push(format!("remove link {index}"));
+        if self.undeletable == Some(index) {
+            return Ok(());
+        }
         self.links
             .retain(|link| link.index != index && link.peer != Some(index));
         // As the kernel does with an interface that is gone.

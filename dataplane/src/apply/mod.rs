@@ -58,17 +58,19 @@ pub(crate) struct Changes {
     pub routes: usize,
     pub neighbours: usize,
     pub sysctls: usize,
+    pub filters: usize,
 }
 
 impl Changes {
     /// Each kind by its name.
-    pub(crate) fn by_kind(&self) -> [(&'static str, usize); 5] {
+    pub(crate) fn by_kind(&self) -> [(&'static str, usize); 6] {
         [
             ("tunnel", self.tunnels),
             ("address", self.addresses),
             ("route", self.routes),
             ("neighbour", self.neighbours),
             ("sysctl", self.sysctls),
+            ("filter", self.filters),
         ]
     }
 
@@ -130,7 +132,7 @@ pub(crate) fn sync(
 ) -> Result<Report, KernelError> {
     let mut report = Report::default();
     match filter.apply(platform, &Ruleset::new(desired)) {
-        Ok(written) => report.changes += usize::from(written),
+        Ok(written) => report.changes.filters += usize::from(written),
         Err(FilterError::Missing(why)) => report.unprotected = Some(why),
         Err(FilterError::Refused(error)) => report.error(&error),
     }

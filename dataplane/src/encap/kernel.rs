@@ -246,6 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn a_parked_device_gets_its_name_back_when_it_cannot_go() {
+        let mut kernel = FakeKernel::with_underlay();
+        kernel.undeletable = Some(kernel.add_link(PARKED, KIND));
+        kernel.link_mut(PARKED).up = false;
+        assert_eq!(clean(&mut kernel).unwrap(), [format!("link {PARKED}")]);
+        assert!(!kernel.link(TUNNEL).up);
+        assert!(
+            clean(&mut kernel).unwrap().is_empty(),
+            "as the module makes it"
+        );
+    }
+
+    #[test]
+    fn the_modules_fallback_is_left_down_and_without_addresses() {
+        let mut kernel = FakeKernel::with_underlay();
+        let index = kernel.add_link(TUNNEL, KIND);
+        kernel.undeletable = Some(index);
+        kernel.addresses.push(crate::platform::Address {
+            interface: index,
+            address: "192.168.1.0/32".parse().unwrap(),
+        });
+        assert!(!clean(&mut kernel).unwrap().is_empty());
+        assert!(!kernel.link(TUNNEL).up);
+        assert!(kernel.addresses.iter().all(|a| a.interface != index));
+        assert!(clean(&mut kernel).unwrap().is_empty());
+    }
+
+    #[test]
     fn an_interface_of_somebody_else_is_named_and_left_alone() {
         let mut kernel = FakeKernel::with_underlay();
         let underlay = kernel.links[0].clone();

@@ -172,7 +172,7 @@ impl Metrics {
 
     /// What is desired now.
     pub(crate) fn desired(&self, desired: &Desired) {
-        set(&self.peers, desired.peers.len());
+        set(&self.peers, desired.peers.prefixes().len());
         set(&self.pods, desired.interfaces.len());
     }
 

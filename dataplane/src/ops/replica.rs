@@ -20,6 +20,8 @@ pub(crate) struct Replica {
     /// Those that were set here, by path: the kernel's value and the one that was set.
     pub sysctls: BTreeMap<String, (String, String)>,
     proc_sys: PathBuf,
+    /// How often packet filters were written.
+    generation: u32,
 }
 
 impl Replica {
@@ -38,6 +40,7 @@ impl Replica {
             neighbours: platform.neighbours()?,
             sysctls: BTreeMap::new(),
             proc_sys: proc_sys.into(),
+            generation: 0,
         })
     }
 
@@ -60,6 +63,22 @@ impl Replica {
             peer: None,
         });
         index
+    }
+}
+
+/// Packet filters are not compared: whatever is written here is taken for what the kernel has.
+impl Nftables for Replica {
+    fn generation(&mut self) -> Result<u32, KernelError> {
+        Ok(self.generation)
+    }
+
+    fn load(&mut self, _script: &str) -> Result<(), KernelError> {
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn list(&mut self, _table: &str) -> Result<Option<String>, KernelError> {
+        Ok(None)
     }
 }
 

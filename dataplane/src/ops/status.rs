@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,9 +13,10 @@ use serde_json::{Value, json};
 use super::replica::{Replica, route_key};
 use crate::apply::{self, PROTOCOL, Report};
 use crate::datastore::Store;
-use crate::desired::Desired;
+use crate::desired::{Desired, Peers};
 use crate::encap::{EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::failure::Failure;
+use crate::filter::Filter;
 use crate::netlink::Kernel;
 use crate::platform::{Link, LinkChange, Links, MAIN_TABLE, NewLink, Platform, Route, RouteKind};
 
@@ -72,7 +72,13 @@ impl Comparison {
     ) -> Result<Self, crate::platform::KernelError> {
         let before = Replica::of(platform, proc_sys)?;
         let mut after = before.clone();
-        let report = apply::sync(&mut after, &mut AnyTunnel, desired, false)?;
+        let report = apply::sync(
+            &mut after,
+            &mut AnyTunnel,
+            &mut Filter::default(),
+            desired,
+            false,
+        )?;
         Ok(Self {
             rows: rows(&before, &after, desired),
             notes: notes(report),
@@ -307,7 +313,7 @@ impl Encapsulation for AnyTunnel {
         Ok(true)
     }
 
-    fn receive_only(&mut self, _peers: &BTreeSet<Ipv4Addr>) -> Result<(), EncapError> {
+    fn receive_only(&mut self, _peers: &Peers) -> Result<(), EncapError> {
         Ok(())
     }
 

@@ -31,7 +31,7 @@ async fn state(node: &Node) -> Result<State> {
         ruleset: node.exec("nft list ruleset").await?.success()?.stdout,
         filters: [
             filters(node, "lo").await?,
-            filters(node, node.underlay()).await?,
+            filters(node, &node.underlay()).await?,
         ],
     })
 }

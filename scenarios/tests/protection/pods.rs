@@ -39,7 +39,7 @@ async fn item_12_a_forged_source_is_dropped_and_the_own_one_passes(
     assert_eq!(run(&node, filters).await?, "0\n");
 
     let forged = Filter::protocol(ICMP).and(Filter::source(source));
-    let sent = node.capture(&pod.host_interface(), &forged)?;
+    let sent = node.capture(pod.host_interface(), &forged)?;
     let delivered = requests_to(&target)?;
     run(&pod, &format!("ip address add {source}/32 dev eth0")).await?;
     let options = PingOptions {
@@ -78,7 +78,7 @@ async fn a_pod_cannot_send_tunnel_packets(
     run(&pod, &rules).await?;
 
     let tunnelled = Filter::protocol(IPIP);
-    let sent = node.capture(&pod.host_interface(), &tunnelled)?;
+    let sent = node.capture(pod.host_interface(), &tunnelled)?;
     let arrived = target.capture(UNDERLAY, &tunnelled)?;
     let counter = "table ip w { chain i { type filter hook input priority -10; \
          iifname cali* ip protocol 4 counter; }; }";

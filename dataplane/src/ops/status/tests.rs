@@ -12,7 +12,14 @@ fn synced() -> (FakeKernel, Desired, tempfile::TempDir) {
     for interface in &desired.interfaces {
         kernel.add_link(interface, "veth");
     }
-    apply::sync(&mut kernel, &mut AnyTunnel, &desired, true).unwrap();
+    apply::sync(
+        &mut kernel,
+        &mut AnyTunnel,
+        &mut Filter::default(),
+        &desired,
+        true,
+    )
+    .unwrap();
     let proc_sys = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(proc_sys.path().join("net/ipv4")).unwrap();
     std::fs::write(proc_sys.path().join("net/ipv4/ip_forward"), "1\n").unwrap();
