@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape};
+use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape, veth};
 use crate::desired::Peers;
 use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
 
@@ -62,6 +62,8 @@ impl Encapsulation for Ipip {
             Some(link) if link.kind == KIND => {
                 return Ok(shape(link, spec.mtu, link.arp, platform)?);
             }
+            // Left by a former life with a backend that works on one.
+            Some(_) if veth::remove(links, platform)? => {}
             Some(link) => return Err(EncapError::occupied(link)),
             None => {}
         }
@@ -271,6 +273,21 @@ mod tests {
         assert!(!kernel.link(TUNNEL).up);
         assert!(kernel.addresses.iter().all(|a| a.interface != index));
         assert!(clean(&mut kernel).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_pair_of_another_backend_makes_room() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        let links = kernel.links.clone();
+        veth::ensure(1440, &links, &mut kernel).unwrap();
+        let links = kernel.links.clone();
+        assert!(
+            Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
+                .unwrap()
+        );
+        assert_eq!(kernel.link(TUNNEL).kind, KIND);
+        assert!(named(&kernel.links, veth::PEER).is_none());
     }
 
     #[test]

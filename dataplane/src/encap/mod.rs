@@ -5,6 +5,8 @@
 
 mod ebpf;
 mod kernel;
+mod userspace;
+mod veth;
 
 use std::net::Ipv4Addr;
 
@@ -56,8 +58,9 @@ pub(crate) trait Encapsulation {
     /// taken from `peers`; the device stays.
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError>;
 
-    /// Another backend was chosen: removes what a former life with this one left behind.
-    /// Returns whether an interface was changed.
+    /// Another backend was chosen: stops what a former life with this one left behind from
+    /// taking packets, and gives up the name [`TUNNEL`] if it cannot be shared. (The veth pair
+    /// can: who has no use for it removes it.) Returns whether an interface was changed.
     fn withdraw(
         &mut self,
         underlay: &Link,
@@ -73,6 +76,8 @@ pub(crate) enum EncapError {
     Kernel(#[from] KernelError),
     #[error(transparent)]
     Program(#[from] ebpf::ProgramError),
+    #[error(transparent)]
+    Userspace(#[from] userspace::UserspaceError),
     /// Somebody else has an interface of a name that the backend needs.
     #[error("interface {name} exists and is not ours (it is {kind})\nhint: remove or rename it")]
     Occupied { name: String, kind: String },
@@ -101,16 +106,32 @@ pub(crate) enum Choice {
     Kernel,
     /// tc programs on a veth pair.
     Ebpf,
+    /// The agent itself, at the end of a veth pair.
+    Userspace,
+}
+
+impl Choice {
+    /// The one backend that is wanted; `None` leaves the choice to us.
+    fn stated(self) -> Option<&'static str> {
+        match self {
+            Self::Auto => None,
+            Self::Kernel => Some("kernel"),
+            Self::Ebpf => Some("ebpf"),
+            Self::Userspace => Some("userspace"),
+        }
+    }
 }
 
 /// The backends to try for a choice, best first.
 pub(crate) fn candidates(choice: Choice) -> Vec<Box<dyn Encapsulation>> {
-    let mut backends: Vec<Box<dyn Encapsulation>> =
-        vec![Box::new(kernel::Ipip), Box::new(ebpf::Ebpf::default())];
-    // Those that are not wanted stay, behind the wanted one, to be withdrawn.
-    match choice {
-        Choice::Auto | Choice::Kernel => {}
-        Choice::Ebpf => backends.swap(0, 1),
+    let mut backends: Vec<Box<dyn Encapsulation>> = vec![
+        Box::new(kernel::Ipip),
+        Box::new(ebpf::Ebpf::default()),
+        Box::new(userspace::Userspace::default()),
+    ];
+    if let Some(wanted) = choice.stated() {
+        // Those that are not wanted stay, behind the wanted one, to be withdrawn.
+        backends.sort_by_key(|backend| backend.name() != wanted);
     }
     backends
 }
@@ -120,7 +141,7 @@ pub(crate) fn candidates(choice: Choice) -> Vec<Box<dyn Encapsulation>> {
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
-    let mut done = ebpf::clean(platform)?;
+    let mut done = veth::clean(platform)?;
     done.extend(kernel::clean(platform)?);
     Ok(done)
 }
@@ -304,7 +325,10 @@ mod tests {
     #[case(Choice::Auto, "kernel")]
     #[case(Choice::Kernel, "kernel")]
     #[case(Choice::Ebpf, "ebpf")]
+    #[case(Choice::Userspace, "userspace")]
     fn the_stated_backend_is_tried_first(#[case] choice: Choice, #[case] first: &str) {
-        assert_eq!(candidates(choice)[0].name(), first);
+        let candidates = candidates(choice);
+        assert_eq!(candidates[0].name(), first);
+        assert_eq!(candidates.len(), 3, "the others are kept to be withdrawn");
     }
 }

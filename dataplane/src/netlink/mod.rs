@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod features;
 pub(crate) mod filter;
 mod link;
+pub(crate) mod lookup;
 mod neighbour;
 mod route;
 mod rulesets;

@@ -114,6 +114,27 @@ impl Socket {
         })
     }
 
+    /// The one object that `message` asks for.
+    pub(super) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+        let mut bytes = Vec::new();
+        self.append(message, NLM_F_REQUEST, &mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let sequence = self.sequence;
+        let mut answer = Err(io::ErrorKind::InvalidData.into());
+        self.receive(|message| {
+            if message.header.sequence_number != sequence {
+                return false;
+            }
+            match message.payload {
+                NetlinkPayload::InnerMessage(inner) => answer = Ok(inner),
+                NetlinkPayload::Error(error) => answer = Err(error.to_io()),
+                _ => {}
+            }
+            true
+        })?;
+        answer
+    }
+
     /// Everything the kernel lists for `message`; `take` keeps what it wants.
     pub(super) fn dump<T>(
         &mut self,

@@ -1,0 +1,98 @@
+//! What a packet thread is told while it runs.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// What may change while packets flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub node_address: Ipv4Addr,
+    pub peers: BTreeSet<Ipv4Addr>,
+    /// Index and MTU of the underlay interface.
+    pub underlay: u32,
+    pub underlay_mtu: u32,
+}
+
+/// The agent's end. Dropping it ends the thread.
+pub(super) struct Control {
+    settings: Sender<Arc<Settings>>,
+    /// Wakes the thread from its wait; its end is the end.
+    wake: UnixStream,
+}
+
+/// The thread's end.
+pub(super) struct Orders {
+    settings: Receiver<Arc<Settings>>,
+    wake: UnixStream,
+}
+
+/// Something new, or the end.
+pub(super) enum Order {
+    Nothing,
+    Settings(Arc<Settings>),
+    Stop,
+}
+
+/// Both ends.
+pub(super) fn channels() -> io::Result<(Control, Orders)> {
+    let (sender, receiver) = channel();
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    let control = Control {
+        settings: sender,
+        wake: ours,
+    };
+    let orders = Orders {
+        settings: receiver,
+        wake: theirs,
+    };
+    Ok((control, orders))
+}
+
+impl Control {
+    /// Hands over settings. A thread that is gone is found out by whoever holds its handle.
+    pub(super) fn send(&mut self, settings: Arc<Settings>) {
+        if self.settings.send(settings).is_ok()
+            && let Err(error) = self.wake.write(&[0])
+        {
+            // A full pipe wakes as well.
+            tracing::debug!("userspace: waking a packet thread: {error}");
+        }
+    }
+}
+
+impl Orders {
+    /// The latest order. Costs little enough to be asked for before every batch.
+    pub(super) fn next(&self) -> Order {
+        let mut latest = Order::Nothing;
+        loop {
+            match self.settings.try_recv() {
+                Ok(settings) => latest = Order::Settings(settings),
+                Err(TryRecvError::Empty) => return latest,
+                Err(TryRecvError::Disconnected) => return Order::Stop,
+            }
+        }
+    }
+
+    /// Waits until one of the sockets can be read, or an order is there.
+    pub(super) fn wait(&mut self, sockets: &[&dyn AsFd]) {
+        let mut fds: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
+        if let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+            tracing::debug!("userspace: poll: {error}");
+        }
+        let mut waste = [0; 64];
+        while matches!(self.wake.read(&mut waste), Ok(1..)) {}
+    }
+}

@@ -1,0 +1,138 @@
+//! The agent itself puts packets into IPIP and takes them out, in threads of its own: for
+//! kernels without an ipip device and users without the right to load BPF programs.
+//!
+//! ```text
+//! routing table ─► tunl0 ═veth═ tunl0-x ─► tap ─► encapsulate ─► sender ─► underlay
+//! underlay ─► receiver ─► decapsulate ─► injector ─► tunl0-x ═veth═ tunl0 ─► routing table
+//! ```
+//!
+//! The next hop of every packet is the kernel's own answer ([`next_hop`]), so the routing table
+//! stays the single truth. What needs CAP_NET_RAW and CAP_NET_ADMIN needs them in the user
+//! namespace of the network namespace only.
+//!
+//! With the agent the sockets go, and with them the tunnel: packets are lost until a next life
+//! has opened its own. The interfaces, addresses and routes stay.
+
+mod control;
+mod drops;
+mod engine;
+mod inbound;
+mod next_hop;
+mod outbound;
+mod packet;
+mod socket;
+
+use std::collections::BTreeSet;
+
+use super::veth::{self, Pair};
+use super::{EncapError, Encapsulation, TunnelSpec};
+use crate::mac::Mac;
+use crate::platform::{Link, Platform};
+use crate::report;
+use control::Settings;
+use engine::{Ends, Engine};
+
+pub(crate) use engine::UserspaceError;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Userspace {
+    engine: Option<Engine>,
+    /// What the log was told last.
+    told: String,
+}
+
+impl Encapsulation for Userspace {
+    fn name(&self) -> &'static str {
+        "userspace"
+    }
+
+    fn look(&mut self, platform: &mut dyn Platform) -> Result<String, String> {
+        self.prepare(platform)
+    }
+
+    fn prepare(&mut self, _platform: &mut dyn Platform) -> Result<String, String> {
+        socket::probe().map_err(|error| report::line(&error))?;
+        Ok("packet and raw sockets can be opened".to_owned())
+    }
+
+    fn ensure(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<bool, EncapError> {
+        let pair = veth::ensure(spec.mtu, links, platform)?;
+        let settings = Settings {
+            node_address: spec.node_address,
+            peers: spec.peers.clone(),
+            underlay: spec.underlay.index,
+            underlay_mtu: spec.underlay.mtu,
+        };
+        self.carry(ends(&pair), settings)?;
+        if spec.thorough {
+            self.tell_drops();
+        }
+        Ok(pair.changed)
+    }
+
+    fn idle(&mut self) -> Result<(), EncapError> {
+        // The socket stays open, or the kernel would answer with "protocol unreachable".
+        if let Some(engine) = &mut self.engine {
+            let settings = Settings {
+                peers: BTreeSet::new(),
+                ..engine.settings().clone()
+            };
+            engine.follow(settings);
+        }
+        Ok(())
+    }
+
+    fn withdraw(
+        &mut self,
+        _underlay: &Link,
+        _links: &[Link],
+        _platform: &mut dyn Platform,
+    ) -> Result<bool, EncapError> {
+        // A former life's sockets have gone with it.
+        Ok(false)
+    }
+}
+
+impl Userspace {
+    fn carry(&mut self, ends: Ends, settings: Settings) -> Result<(), UserspaceError> {
+        match &mut self.engine {
+            Some(engine) if engine.serves(ends) => engine.follow(settings),
+            stale => {
+                // Before the new one: two would deliver everything twice.
+                *stale = None;
+                *stale = Some(Engine::start(ends, settings)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_drops(&mut self) {
+        let drops = self
+            .engine
+            .as_ref()
+            .map(|engine| engine.drops().to_string())
+            .unwrap_or_default();
+        if drops != self.told {
+            tracing::info!("userspace: packets not carried so far: {drops}");
+            self.told = drops;
+        }
+    }
+}
+
+fn ends(pair: &Pair) -> Ends {
+    let mac = |link: &Link| link.mac.unwrap_or(Mac([0; 6]));
+    Ends {
+        tunnel: pair.tunnel.index,
+        peer: pair.peer.index,
+        macs: inbound::Ends {
+            tunnel: mac(&pair.tunnel),
+            peer: mac(&pair.peer),
+        },
+    }
+}

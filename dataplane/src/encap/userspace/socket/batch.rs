@@ -1,0 +1,258 @@
+//! Many packets per system call, in buffers that are used again.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr;
+
+use nix::libc::{self, mmsghdr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::encap::userspace::packet::frame;
+
+/// Bytes from one slot to the next. Not a multiple of the page, so that the first bytes of
+/// packets do not compete for the same lines of the cache.
+const STRIDE: usize = frame::LONGEST.next_multiple_of(64) + 64;
+
+/// Room for the ancillary data "length of the largest fragment".
+const CONTROL: usize = 32;
+
+/// A batch of received packets, each in a slot for the longest there can be. The kernel gives
+/// memory only to those pages of a slot that a packet was long enough for.
+pub(crate) struct Received {
+    buffer: Vec<u8>,
+    control: Vec<[u64; CONTROL / 8]>,
+    headers: Vec<mmsghdr>,
+    parts: Vec<libc::iovec>,
+}
+
+impl Received {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            buffer: vec![0; slots * STRIDE],
+            control: vec![[0; CONTROL / 8]; slots],
+            headers: Vec::with_capacity(slots),
+            parts: Vec::with_capacity(slots),
+        }
+    }
+
+    /// Takes what is waiting, as far as there are slots, in place of the last batch. Returns
+    /// how many packets there are.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is waiting; otherwise the socket's error.
+    pub(crate) fn receive(&mut self, socket: &OwnedFd) -> io::Result<usize> {
+        self.headers.clear();
+        self.parts.clear();
+        for slot in self.buffer.chunks_exact_mut(STRIDE) {
+            self.parts.push(libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            });
+        }
+        for (part, control) in self.parts.iter_mut().zip(&mut self.control) {
+            let mut header = empty();
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL;
+            self.headers.push(header);
+        }
+        // SAFETY: every header points to one part and one control buffer, every part to a slot
+        // of the buffer; none of them moves or is used otherwise before the call returns.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        if count < 0 {
+            self.headers.clear();
+            return Err(io::Error::last_os_error());
+        }
+        self.headers.truncate(count as usize);
+        Ok(count as usize)
+    }
+
+    /// Where the packet in a slot lies; `None` when it did not fit.
+    pub(crate) fn packet(&self, slot: usize) -> Option<Range<usize>> {
+        let header = &self.headers[slot];
+        let start = slot * STRIDE;
+        let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+        whole.then_some(start..start + (header.msg_len as usize).min(STRIDE))
+    }
+
+    /// Whether the packet in a slot came in fragments, which the kernel has put together.
+    pub(crate) fn was_fragmented(&self, slot: usize) -> bool {
+        self.headers[slot].msg_hdr.msg_controllen > 0
+    }
+
+    /// All slots.
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+}
+
+/// Packets to send, each made of a head of its own and pieces of somebody's buffer.
+///
+/// `HEAD` is the longest head in bytes.
+pub(crate) struct ToSend<const HEAD: usize> {
+    packets: Vec<Packet<HEAD>>,
+    pieces: Vec<Range<usize>>,
+    headers: Vec<mmsghdr>,
+    parts: Vec<libc::iovec>,
+}
+
+struct Packet<const HEAD: usize> {
+    head: [u8; HEAD],
+    head_len: usize,
+    pieces: usize,
+    /// None where the socket knows.
+    to: Option<libc::sockaddr_in>,
+}
+
+impl<const HEAD: usize> ToSend<HEAD> {
+    pub(crate) fn new() -> Self {
+        Self {
+            packets: Vec::new(),
+            pieces: Vec::new(),
+            headers: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a packet: `heads` one after the other, then `pieces` of the buffer that
+    /// [`ToSend::flush`] gets.
+    pub(crate) fn push(&mut self, to: Option<Ipv4Addr>, heads: &[&[u8]], pieces: &[Range<usize>]) {
+        let mut packet = Packet {
+            head: [0; HEAD],
+            head_len: 0,
+            pieces: pieces.len(),
+            to: to.map(address),
+        };
+        for head in heads {
+            let end = packet.head_len + head.len();
+            packet.head[packet.head_len..end].copy_from_slice(head);
+            packet.head_len = end;
+        }
+        self.packets.push(packet);
+        self.pieces.extend_from_slice(pieces);
+    }
+
+    /// How many packets wait.
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Sends all, and waits for a while where the socket's queue is full. What the kernel does
+    /// not take is handed to `failed` and left out.
+    pub(crate) fn flush(
+        &mut self,
+        socket: &OwnedFd,
+        buffer: &[u8],
+        mut failed: impl FnMut(&io::Error),
+    ) {
+        self.gather(buffer);
+        let mut waited = false;
+        let mut rest = &mut self.headers[..];
+        while !rest.is_empty() {
+            // SAFETY: every header points to parts, and an address, that `gather` took from
+            // `self` and `buffer`; nothing of that has moved since.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            let skip = match usize::try_from(sent) {
+                Ok(sent) => {
+                    waited = false;
+                    sent
+                }
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    match error.kind() {
+                        io::ErrorKind::Interrupted => 0,
+                        io::ErrorKind::WouldBlock if !waited => {
+                            waited = true;
+                            writable(socket);
+                            0
+                        }
+                        _ => {
+                            failed(&error);
+                            1
+                        }
+                    }
+                }
+            };
+            rest = &mut rest[skip..];
+        }
+        self.headers.clear();
+        self.packets.clear();
+        self.pieces.clear();
+    }
+
+    /// Points the kernel's headers to packets and buffer.
+    fn gather(&mut self, buffer: &[u8]) {
+        self.parts.clear();
+        let mut pieces = self.pieces.iter();
+        for packet in &self.packets {
+            self.parts.push(part(&packet.head[..packet.head_len]));
+            let own = pieces.by_ref().take(packet.pieces);
+            self.parts
+                .extend(own.map(|piece| part(&buffer[piece.clone()])));
+        }
+        self.headers.clear();
+        let mut first = 0;
+        for packet in &mut self.packets {
+            let count = 1 + packet.pieces;
+            let mut header = empty();
+            header.msg_hdr.msg_iov = self.parts[first..first + count].as_mut_ptr();
+            header.msg_hdr.msg_iovlen = count;
+            if let Some(to) = &mut packet.to {
+                header.msg_hdr.msg_name = ptr::from_mut(to).cast();
+                header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
+            self.headers.push(header);
+            first += count;
+        }
+    }
+}
+
+/// Waits until a socket's queue has room, for as long as no healthy device takes.
+fn writable(socket: &OwnedFd) {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if let Err(error) = poll(&mut fds, PollTimeout::from(100u8)) {
+        tracing::debug!("userspace: poll: {error}");
+    }
+}
+
+fn empty() -> mmsghdr {
+    // SAFETY: plain numbers and pointers, for which zero is a value ("nothing").
+    unsafe { std::mem::zeroed() }
+}
+
+fn part(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        // The kernel does not write to what it sends.
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+fn address(to: Ipv4Addr) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(to.octets()),
+        },
+        sin_zero: [0; 8],
+    }
+}

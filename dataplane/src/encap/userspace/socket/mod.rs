@@ -1,0 +1,182 @@
+//! The sockets at both ends of the tunnel.
+//!
+//! | socket | what goes through it |
+//! |---|---|
+//! | [`tap`] on `tunl0-x` | frames that the node routed into `tunl0` |
+//! | [`sender`] | outer packets to other nodes |
+//! | [`receiver`] | outer packets from other nodes, put together if they were fragmented |
+//! | [`super_tap`] on the underlay | outer super-packets, see there |
+//! | [`injector`] on `tunl0-x` | inner packets, on their way to `tunl0` |
+
+pub(super) mod batch;
+mod filter;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::libc::{self, c_int};
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// The kernel's linux/if_packet.h.
+const PACKET_VNET_HDR: c_int = 15;
+
+/// Some hundred super-packets. The kernel takes memory for what is waiting only.
+const BUFFER: usize = 16 << 20;
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}{}", hint(source))]
+pub(crate) struct SocketError {
+    operation: &'static str,
+    source: io::Error,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "\nhint: CAP_NET_RAW is needed; run as root or in a user namespace"
+        }
+        _ => "",
+    }
+}
+
+/// What the node sends into `tunl0`, as it arrives at the other end, interface `peer`.
+pub(super) fn tap(peer: u32) -> Result<OwnedFd, SocketError> {
+    named("open a packet socket for what is sent", || {
+        // Only of a socket for all protocols the kernel asks for copies of what goes out.
+        let socket = packet_socket()?;
+        deepen(&socket);
+        bind(&socket, peer, libc::ETH_P_IP)?;
+        Ok(socket)
+    })
+}
+
+/// Takes frames out to `tunl0`, through its peer. Receives nothing.
+pub(super) fn injector(peer: u32) -> Result<OwnedFd, SocketError> {
+    named("open a packet socket for what is received", || {
+        let socket = packet_socket()?;
+        deepen(&socket);
+        bind(&socket, peer, 0)?;
+        Ok(socket)
+    })
+}
+
+/// Sends packets with an IPv4 header of our own (raw(7), `IPPROTO_RAW`). Receives nothing.
+pub(super) fn sender() -> Result<OwnedFd, SocketError> {
+    named("open a raw socket for sending", || {
+        let socket = open(libc::AF_INET, libc::IPPROTO_RAW)?;
+        deepen(&socket);
+        Ok(socket)
+    })
+}
+
+/// Receives protocol 4. While it is open the node does not answer that protocol with
+/// "unreachable".
+pub(super) fn receiver() -> Result<OwnedFd, SocketError> {
+    named("open a raw socket for protocol 4", || {
+        let socket = open(libc::AF_INET, libc::IPPROTO_IPIP)?;
+        deepen(&socket);
+        set(&socket, libc::IPPROTO_IP, libc::IP_RECVFRAGSIZE, 1)?;
+        Ok(socket)
+    })
+}
+
+/// Protocol 4 that is longer than the interface's MTU, as it only can be when segments of one
+/// stream come as a super-packet: from a node on this host, or put together by the underlay's
+/// driver. The raw socket would show it without saying how it is to be cut again.
+pub(super) fn super_tap(
+    underlay: u32,
+    mtu: u32,
+    node_address: Ipv4Addr,
+) -> Result<OwnedFd, SocketError> {
+    named("open a packet socket on the underlay", || {
+        let socket = packet_socket()?;
+        deepen(&socket);
+        filter::attach(&socket, &filter::supers(mtu, node_address))?;
+        bind(&socket, underlay, libc::ETH_P_IP)?;
+        Ok(socket)
+    })
+}
+
+fn named(
+    operation: &'static str,
+    open: impl FnOnce() -> io::Result<OwnedFd>,
+) -> Result<OwnedFd, SocketError> {
+    open().map_err(|source| SocketError { operation, source })
+}
+
+/// A packet socket that receives nothing before it is bound.
+fn packet_socket() -> io::Result<OwnedFd> {
+    let socket = open(libc::AF_PACKET, 0)?;
+    set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)?;
+    Ok(socket)
+}
+
+fn open(family: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::socket(family, kind, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The default queues hold two or three super-packets.
+fn deepen(socket: &OwnedFd) {
+    for result in [
+        setsockopt(socket, sockopt::RcvBufForce, &BUFFER),
+        setsockopt(socket, sockopt::SndBufForce, &BUFFER),
+    ] {
+        if let Err(error) = result {
+            tracing::debug!("userspace: a socket's queue stays short: {error}");
+        }
+    }
+}
+
+fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int from the pointer, and one int is there.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn bind(socket: &OwnedFd, interface: u32, ethertype: c_int) -> io::Result<()> {
+    // SAFETY: plain numbers and arrays of them, for which all zeroes are a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (ethertype as u16).to_be();
+    address.sll_ifindex = interface as c_int;
+    // SAFETY: pointer and length are those of `address`.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Whether the kernel and the caller's privileges allow all of them.
+pub(super) fn probe() -> Result<(), SocketError> {
+    named("open a packet socket", packet_socket)?;
+    sender()?;
+    receiver()?;
+    Ok(())
+}

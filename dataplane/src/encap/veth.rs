@@ -1,0 +1,174 @@
+//! The veth pair of the backends that have no device of their own.
+//!
+//! `tunl0` is the end that the routes lead into; what the node sends there arrives at the other
+//! end, `tunl0-x`, where the backend takes it. Neither end asks by ARP. The pair outlives the
+//! agent and is the same for all these backends: whoever is chosen next takes it over.
+
+use super::{EncapError, TUNNEL, named, shape};
+use crate::platform::{KernelError, Link, NewLink, Platform};
+
+/// The end that the backend works at.
+pub(super) const PEER: &str = "tunl0-x";
+const KIND: &str = "veth";
+
+/// `tunl0` and its peer.
+pub(super) struct Pair {
+    pub tunnel: Link,
+    pub peer: Link,
+    /// Whether an interface was made or changed to have them so.
+    pub changed: bool,
+}
+
+/// Brings the pair to `mtu` and up, and makes it where it is missing.
+///
+/// # Errors
+/// When one of the names belongs to something else, or the kernel refuses.
+pub(super) fn ensure(
+    mtu: u32,
+    links: &[Link],
+    platform: &mut dyn Platform,
+) -> Result<Pair, EncapError> {
+    let mut changed = false;
+    let (tunnel, peer) = match find(links)? {
+        Some((tunnel, peer)) => (tunnel.clone(), peer.clone()),
+        None => {
+            changed = true;
+            create(mtu, platform)?
+        }
+    };
+    for end in [&peer, &tunnel] {
+        quiet(&end.name, platform)?;
+        changed |= shape(end, mtu, false, platform)?;
+    }
+    Ok(Pair {
+        tunnel,
+        peer,
+        changed,
+    })
+}
+
+/// Makes room for a device of another kind: removes the pair, if it is there. Returns whether
+/// it was.
+pub(super) fn remove(links: &[Link], platform: &mut dyn Platform) -> Result<bool, EncapError> {
+    let Ok(Some((tunnel, _))) = find(links) else {
+        return Ok(false);
+    };
+    platform.remove(tunnel.index)?;
+    Ok(true)
+}
+
+/// Removes the pair for good. Returns what was done.
+pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+    let links = platform.links()?;
+    Ok(match remove(&links, platform)? {
+        true => vec![format!("link {TUNNEL} and its peer {PEER}")],
+        false => Vec::new(),
+    })
+}
+
+/// `tunl0` and its peer, if they are there.
+///
+/// # Errors
+/// When one of the names belongs to something else.
+pub(super) fn find(links: &[Link]) -> Result<Option<(&Link, &Link)>, EncapError> {
+    match (named(links, TUNNEL), named(links, PEER)) {
+        (None, None) => Ok(None),
+        (Some(tunnel), Some(peer)) if tunnel.kind == KIND && tunnel.peer == Some(peer.index) => {
+            Ok(Some((tunnel, peer)))
+        }
+        (Some(other), _) | (None, Some(other)) => Err(EncapError::occupied(other)),
+    }
+}
+
+fn create(mtu: u32, platform: &mut dyn Platform) -> Result<(Link, Link), EncapError> {
+    let veth = NewLink::Veth {
+        name: TUNNEL.to_owned(),
+        peer: PEER.to_owned(),
+        mtu,
+    };
+    platform.create(&veth)?;
+    let links = platform.links()?;
+    let (tunnel, peer) = find(&links)?.ok_or_else(|| KernelError {
+        operation: "find link",
+        object: TUNNEL.to_owned(),
+        message: "it was just made".to_owned(),
+        source: std::io::ErrorKind::NotFound.into(),
+    })?;
+    Ok((tunnel.clone(), peer.clone()))
+}
+
+/// Without IPv6 neither end sends router solicitations and the like into the tunnel.
+fn quiet(interface: &str, platform: &mut dyn Platform) -> Result<bool, KernelError> {
+    platform.set_if_present(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::fake::FakeKernel;
+
+    #[test]
+    fn the_pair_is_recognised_by_names_kind_and_kinship() {
+        let mut kernel = FakeKernel::with_underlay();
+        assert!(find(&kernel.links).unwrap().is_none());
+        let (tunnel, peer) = create(1440, &mut kernel).unwrap();
+        assert_eq!(
+            (tunnel.mtu, tunnel.arp, peer.mtu, peer.arp),
+            (1440, false, 1440, false)
+        );
+        assert_eq!(
+            find(&kernel.links).unwrap(),
+            Some((&tunnel, &peer)),
+            "a former life's pair"
+        );
+
+        let mut foreign = kernel.links.clone();
+        foreign.retain(|link| link.name != PEER);
+        assert!(find(&foreign).is_err(), "a veth that leads elsewhere");
+        assert!(
+            !remove(&foreign, &mut kernel).unwrap(),
+            "not ours to remove"
+        );
+        foreign
+            .iter_mut()
+            .find(|link| link.name == TUNNEL)
+            .unwrap()
+            .kind = "ipip".into();
+        let error = find(&foreign).unwrap_err().to_string();
+        assert!(
+            error.contains("tunl0 exists and is not ours (it is of type ipip)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_former_lifes_pair_is_taken_over_and_shaped() {
+        let mut kernel = FakeKernel::with_underlay();
+        let links = kernel.links.clone();
+        let first = ensure(1440, &links, &mut kernel).unwrap();
+        assert!(first.changed);
+        let links = kernel.links.clone();
+        let second = ensure(1440, &links, &mut kernel).unwrap();
+        assert!(!second.changed, "nothing to do");
+        assert_eq!(second.tunnel.index, first.tunnel.index);
+        assert!(ensure(1400, &links, &mut kernel).unwrap().changed);
+        assert_eq!(
+            (kernel.link(TUNNEL).mtu, kernel.link(PEER).mtu),
+            (1400, 1400)
+        );
+        let links = kernel.links.clone();
+        assert!(remove(&links, &mut kernel).unwrap());
+        assert!(find(&kernel.links).unwrap().is_none());
+    }
+
+    #[test]
+    fn ipv6_is_switched_off_where_there_is_ipv6() {
+        let mut kernel = FakeKernel::with_underlay();
+        assert!(!quiet(TUNNEL, &mut kernel).unwrap(), "no such sysctl");
+        kernel
+            .sysctls
+            .insert("net/ipv6/conf/tunl0/disable_ipv6".into(), "0".into());
+        assert!(quiet(TUNNEL, &mut kernel).unwrap());
+        assert_eq!(kernel.sysctls["net/ipv6/conf/tunl0/disable_ipv6"], "1");
+    }
+}
