@@ -47,6 +47,12 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether tunnel packets from `address` are accepted.
+    #[must_use]
+    pub fn accept(&self, address: Ipv4Addr) -> bool {
+        self.nodes.contains(&address) || self.external.iter().any(|net| net.contains(&address))
+    }
+
     /// All of them.
     #[must_use]
     pub fn prefixes(&self) -> BTreeSet<Ipv4Net> {

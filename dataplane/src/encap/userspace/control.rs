@@ -1,6 +1,5 @@
 //! What a packet thread is told while it runs.
 
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -10,14 +9,16 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::desired::Peers;
+
 /// What may change while packets flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub node_address: Ipv4Addr,
-    pub peers: BTreeSet<Ipv4Addr>,
-    /// Index and MTU of the underlay interface.
+    /// Outer sources that packets are taken from.
+    pub peers: Peers,
+    /// Index of the underlay interface.
     pub underlay: u32,
-    pub underlay_mtu: u32,
 }
 
 /// The agent's end. Dropping it ends the thread.
@@ -82,13 +83,10 @@ impl Orders {
         }
     }
 
-    /// Waits until one of the sockets can be read, or an order is there.
-    pub(super) fn wait(&mut self, sockets: &[&dyn AsFd]) {
-        let mut fds: Vec<PollFd<'_>> = sockets
-            .iter()
-            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
-            .collect();
-        fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
+    /// Waits until the socket can be read, or an order is there.
+    pub(super) fn wait(&mut self, socket: impl AsFd) {
+        let mut fds =
+            [socket.as_fd(), self.wake.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         if let Err(error) = poll(&mut fds, PollTimeout::NONE) {
             tracing::debug!("userspace: poll: {error}");
         }

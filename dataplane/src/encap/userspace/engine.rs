@@ -63,14 +63,14 @@ impl Engine {
             })?
         };
         let inbound = {
-            let super_tap = inbound::open_super_tap(&settings)?;
+            let claim = socket::claim()?;
             let injector = socket::injector(ends.peer)?;
-            let receiver = socket::receiver()?;
+            let receiver = socket::receiver(settings.underlay, settings.node_address)?;
             let (settings, drops) = (Arc::clone(&settings), Arc::clone(&drops));
             Thread::start("tunl0-in", move |orders| {
                 let inbound = Inbound {
                     receiver,
-                    super_tap,
+                    _claim: claim,
                     injector,
                     ends: ends.macs,
                     settings,

@@ -22,10 +22,9 @@ mod outbound;
 mod packet;
 mod socket;
 
-use std::collections::BTreeSet;
-
 use super::veth::{self, Pair};
 use super::{EncapError, Encapsulation, TunnelSpec};
+use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::platform::{Link, Platform};
 use crate::report;
@@ -67,7 +66,6 @@ impl Encapsulation for Userspace {
             node_address: spec.node_address,
             peers: spec.peers.clone(),
             underlay: spec.underlay.index,
-            underlay_mtu: spec.underlay.mtu,
         };
         self.carry(ends(&pair), settings)?;
         if spec.thorough {
@@ -76,11 +74,11 @@ impl Encapsulation for Userspace {
         Ok(pair.changed)
     }
 
-    fn idle(&mut self) -> Result<(), EncapError> {
-        // The socket stays open, or the kernel would answer with "protocol unreachable".
+    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
+        // The sockets stay open, or the kernel would answer with "protocol unreachable".
         if let Some(engine) = &mut self.engine {
             let settings = Settings {
-                peers: BTreeSet::new(),
+                peers: peers.clone(),
                 ..engine.settings().clone()
             };
             engine.follow(settings);

@@ -5,10 +5,9 @@
 use std::ops::Range;
 
 use super::ipv4::{self, HEADER, Ipv4};
-use super::transport::{Checksum, Transport, tcp};
+use super::transport::{Transport, tcp};
 use super::vnet::{Gso, Vnet};
-use super::{decapsulate, frame, split};
-use crate::encap::userspace::drops::Drop;
+use super::{frame, split};
 
 /// A packet to hand to the node.
 pub(crate) struct Delivery<'a> {
@@ -29,8 +28,9 @@ pub(crate) struct Coalescer {
 
 struct Group {
     ip: Ipv4,
-    /// The packet that came first.
+    /// The packet that came first, and what is left to be done about it.
     first: Range<usize>,
+    vnet: Vnet,
     /// What makes it a TCP segment that others can follow.
     stream: Option<Stream>,
     pieces: Vec<Range<usize>>,
@@ -51,10 +51,11 @@ struct Stream {
 }
 
 impl Coalescer {
-    /// Adds the packet that lies at `at` of the batch's `buffer`.
-    pub(crate) fn add(&mut self, buffer: &[u8], at: Range<usize>, ip: Ipv4) {
+    /// Adds the packet that lies at `at` of the batch's `buffer`, with what is left to be done
+    /// about it.
+    pub(crate) fn add(&mut self, buffer: &[u8], at: Range<usize>, ip: Ipv4, vnet: Vnet) {
         let packet = &buffer[at.clone()];
-        let candidate = Stream::of(packet, &ip);
+        let candidate = Stream::of(packet, &ip).filter(|_| vnet == Vnet::default());
         if let Some(candidate) = &candidate {
             // The latest of the connection: to join an earlier one would change the order.
             let latest = self.groups[..self.used]
@@ -67,10 +68,10 @@ impl Coalescer {
                 return;
             }
         }
-        self.push(at, ip, candidate);
+        self.push(at, ip, vnet, candidate);
     }
 
-    fn push(&mut self, at: Range<usize>, ip: Ipv4, stream: Option<Stream>) {
+    fn push(&mut self, at: Range<usize>, ip: Ipv4, vnet: Vnet, stream: Option<Stream>) {
         let piece = match &stream {
             Some(stream) => at.start + stream.header_len..at.end,
             None => at.clone(),
@@ -78,12 +79,13 @@ impl Coalescer {
         match self.groups.get_mut(self.used) {
             Some(group) => {
                 group.pieces.clear();
-                (group.ip, group.first, group.stream) = (ip, at, stream);
+                (group.ip, group.first, group.vnet, group.stream) = (ip, at, vnet, stream);
                 group.pieces.push(piece);
             }
             None => self.groups.push(Group {
                 ip,
                 first: at,
+                vnet,
                 stream,
                 pieces: vec![piece],
             }),
@@ -92,33 +94,24 @@ impl Coalescer {
     }
 
     /// Hands out all packets and is empty then.
-    pub(crate) fn drain(
-        &mut self,
-        buffer: &mut [u8],
-        mut deliver: impl FnMut(Result<Delivery<'_>, Drop>),
-    ) {
+    pub(crate) fn drain(&mut self, buffer: &[u8], mut deliver: impl FnMut(Delivery<'_>)) {
         for group in &self.groups[..self.used] {
             match &group.stream {
                 Some(stream) if stream.segments > 1 => {
                     let mut headers = [0; split::HEADERS];
                     let headers = &mut headers[..stream.header_len];
                     headers.copy_from_slice(&buffer[group.first.clone()][..stream.header_len]);
-                    deliver(Ok(Delivery {
+                    deliver(Delivery {
                         vnet: stream.finish(&group.ip, headers),
                         headers,
                         pieces: &group.pieces,
-                    }));
+                    });
                 }
-                _ => {
-                    let packet = &mut buffer[group.first.clone()];
-                    deliver(
-                        decapsulate::hand_on(packet, &group.ip, None).map(|vnet| Delivery {
-                            vnet,
-                            headers: &[],
-                            pieces: std::slice::from_ref(&group.first),
-                        }),
-                    );
-                }
+                _ => deliver(Delivery {
+                    vnet: group.vnet,
+                    headers: &[],
+                    pieces: std::slice::from_ref(&group.first),
+                }),
             }
         }
         self.used = 0;
@@ -171,7 +164,7 @@ impl Group {
 
 impl Stream {
     /// `None` for what is no TCP segment with data and without anything special. The checksum
-    /// is right or left to be made: a super-packet gets a new one.
+    /// has to be right: a super-packet gets a new one.
     fn of(packet: &[u8], ip: &Ipv4) -> Option<Self> {
         if Transport::of(ip) != Some(Transport::Tcp) || ip.header_len != HEADER {
             return None;
@@ -180,10 +173,7 @@ impl Stream {
         let header_len = HEADER + Transport::Tcp.header_len(segment)?;
         let flags = segment[tcp::FLAGS];
         let length = packet.len() - header_len;
-        if flags & !tcp::PSH != tcp::ACK
-            || length == 0
-            || Transport::Tcp.checksum(ip, segment) == Checksum::Wrong
-        {
+        if flags & !tcp::PSH != tcp::ACK || length == 0 || !Transport::Tcp.is_valid(ip, segment) {
             return None;
         }
         let mut stream = Self {

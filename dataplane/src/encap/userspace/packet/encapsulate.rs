@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::checksum::Sum;
-use super::ipv4::{self, HEADER, IPIP, Ipv4};
+use super::checksum::{Sum, crc32c};
+use super::frame;
+use super::ipv4::{self, HEADER, IPIP, Ipv4, SCTP};
 use super::split::{self, Segments};
+use super::transport::Transport;
 use super::vnet::Vnet;
-use super::{frame, transport};
 use crate::encap::userspace::drops::Drop;
 
 /// Room for what goes before the payload: the outer header and a segment's own.
@@ -78,15 +79,22 @@ pub(crate) fn encapsulate(
 
 /// Completes a partial checksum; `start` counts from the frame's Ethernet header. `None` when
 /// the place is not in the packet.
-fn complete(packet: &mut [u8], ip: &Ipv4, start: u16, offset: u16) -> Option<()> {
+pub(super) fn complete(packet: &mut [u8], ip: &Ipv4, start: u16, offset: u16) -> Option<()> {
     let start = usize::from(start).checked_sub(frame::ETHERNET)?;
     let covered = packet.get_mut(start..)?;
+    let at = usize::from(offset);
+    if ip.protocol == SCTP {
+        // Left to hardware as well, which the virtio header does not tell apart.
+        covered.get_mut(at..at + 4)?.fill(0);
+        let checksum = crc32c(covered);
+        covered.get_mut(at..at + 4)?.copy_from_slice(&checksum);
+        return Some(());
+    }
     let checksum = Sum::default().bytes(covered).checksum();
-    let checksum = match transport::Transport::of(ip) {
+    let checksum = match Transport::of(ip) {
         Some(transport) => transport.on_the_wire(checksum),
         None => checksum,
     };
-    let at = usize::from(offset);
     covered.get_mut(at..at + 2)?.copy_from_slice(&checksum);
     Some(())
 }

@@ -1,7 +1,6 @@
 //! The frames that go through a packet socket: virtio header, Ethernet header, packet.
 
 use super::ipv4;
-use super::split;
 use super::vnet::{self, Vnet};
 use crate::mac::Mac;
 
@@ -11,8 +10,6 @@ pub(crate) const ETHERNET: usize = 14;
 pub(crate) const PACKET_AT: usize = vnet::LENGTH + ETHERNET;
 /// The longest there is: both headers and the longest IPv4 packet.
 pub(crate) const LONGEST: usize = PACKET_AT + u16::MAX as usize;
-/// Room for all headers of a frame, its packet's included.
-pub(crate) const HEADERS: usize = PACKET_AT + split::HEADERS;
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 

@@ -10,6 +10,8 @@ pub(crate) const HEADER: usize = 20;
 pub(crate) const LONGEST_HEADER: usize = 60;
 /// IP in IP (RFC 2003).
 pub(crate) const IPIP: u8 = 4;
+/// Whose checksum is another one than everybody's (RFC 9260).
+pub(crate) const SCTP: u8 = 132;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_OR_OFFSET: u16 = 0x3fff;

@@ -10,18 +10,6 @@ pub(crate) enum Transport {
     Udp,
 }
 
-/// What stands in a checksum field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Checksum {
-    /// The right checksum, or UDP's "none".
-    Valid,
-    /// Only the pseudo-header's sum: the packet comes from a sender on this host, whose kernel
-    /// leaves the rest to whoever puts it on a wire.
-    Partial,
-    /// Anything else.
-    Wrong,
-}
-
 impl Transport {
     /// The transport of a whole packet; fragments have none.
     pub(crate) fn of(ip: &Ipv4) -> Option<Self> {
@@ -72,24 +60,11 @@ impl Transport {
             .word(u16::try_from(length).unwrap_or(u16::MAX))
     }
 
-    /// What the checksum field of a whole segment holds. `segment` starts at the transport's
-    /// header and ends with the packet.
-    pub(crate) fn checksum(self, ip: &Ipv4, segment: &[u8]) -> Checksum {
-        let at = self.checksum_at();
-        let Some(&field) = segment.get(at..).and_then(|rest| rest.first_chunk::<2>()) else {
-            return Checksum::Wrong;
-        };
-        if self == Self::Udp && field == [0, 0] {
-            return Checksum::Valid;
-        }
-        let pseudo = self.pseudo(ip, segment.len());
-        if pseudo.bytes(segment).checksum() == [0, 0] {
-            Checksum::Valid
-        } else if field == pseudo.partial() {
-            Checksum::Partial
-        } else {
-            Checksum::Wrong
-        }
+    /// Whether a whole segment carries the right checksum, or UDP's "none". `segment` starts at
+    /// the transport's header and ends with the packet.
+    pub(crate) fn is_valid(self, ip: &Ipv4, segment: &[u8]) -> bool {
+        let none = self == Self::Udp && segment.get(6..8) == Some(&[0, 0]);
+        none || self.pseudo(ip, segment.len()).bytes(segment).checksum() == [0, 0]
     }
 
     /// A finished checksum as it stands on the wire: UDP's 0 would mean "none".

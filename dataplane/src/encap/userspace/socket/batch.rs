@@ -15,14 +15,10 @@ use crate::encap::userspace::packet::frame;
 /// packets do not compete for the same lines of the cache.
 const STRIDE: usize = frame::LONGEST.next_multiple_of(64) + 64;
 
-/// Room for the ancillary data "length of the largest fragment".
-const CONTROL: usize = 32;
-
 /// A batch of received packets, each in a slot for the longest there can be. The kernel gives
 /// memory only to those pages of a slot that a packet was long enough for.
 pub(crate) struct Received {
     buffer: Vec<u8>,
-    control: Vec<[u64; CONTROL / 8]>,
     headers: Vec<mmsghdr>,
     parts: Vec<libc::iovec>,
 }
@@ -31,7 +27,6 @@ impl Received {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
             buffer: vec![0; slots * STRIDE],
-            control: vec![[0; CONTROL / 8]; slots],
             headers: Vec::with_capacity(slots),
             parts: Vec::with_capacity(slots),
         }
@@ -51,16 +46,14 @@ impl Received {
                 iov_len: slot.len(),
             });
         }
-        for (part, control) in self.parts.iter_mut().zip(&mut self.control) {
+        for part in &mut self.parts {
             let mut header = empty();
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL;
             self.headers.push(header);
         }
-        // SAFETY: every header points to one part and one control buffer, every part to a slot
-        // of the buffer; none of them moves or is used otherwise before the call returns.
+        // SAFETY: every header points to one part, every part to a slot of the buffer; none of
+        // them moves or is used otherwise before the call returns.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -84,11 +77,6 @@ impl Received {
         let start = slot * STRIDE;
         let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
         whole.then_some(start..start + (header.msg_len as usize).min(STRIDE))
-    }
-
-    /// Whether the packet in a slot came in fragments, which the kernel has put together.
-    pub(crate) fn was_fragmented(&self, slot: usize) -> bool {
-        self.headers[slot].msg_hdr.msg_controllen > 0
     }
 
     /// All slots.

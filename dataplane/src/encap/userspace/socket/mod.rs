@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`tap`] on `tunl0-x` | frames that the node routed into `tunl0` |
 //! | [`sender`] | outer packets to other nodes |
-//! | [`receiver`] | outer packets from other nodes, put together if they were fragmented |
-//! | [`super_tap`] on the underlay | outer super-packets, see there |
+//! | [`receiver`] on the underlay | outer packets from other nodes |
+//! | [`claim`] | nothing; it says that protocol 4 is somebody's |
 //! | [`injector`] on `tunl0-x` | inner packets, on their way to `tunl0` |
 
 pub(super) mod batch;
@@ -71,32 +71,48 @@ pub(super) fn sender() -> Result<OwnedFd, SocketError> {
     })
 }
 
-/// Receives protocol 4. While it is open the node does not answer that protocol with
-/// "unreachable".
-pub(super) fn receiver() -> Result<OwnedFd, SocketError> {
-    named("open a raw socket for protocol 4", || {
-        let socket = open(libc::AF_INET, libc::IPPROTO_IPIP)?;
+/// What arrives for `node_address` by protocol 4 at interface `underlay`, put together if it was
+/// fragmented.
+///
+/// A packet socket, not a raw one: only here the kernel says how a super-packet is to be cut and
+/// which checksums are left to be made. Such packets come from nodes on this host, and from
+/// drivers that put streams together.
+pub(super) fn receiver(underlay: u32, node_address: Ipv4Addr) -> Result<OwnedFd, SocketError> {
+    named("open a packet socket on the underlay", || {
+        let socket = packet_socket()?;
         deepen(&socket);
-        set(&socket, libc::IPPROTO_IP, libc::IP_RECVFRAGSIZE, 1)?;
+        filter::attach(&socket, &filter::ipip_to(node_address))?;
+        bind(&socket, underlay, libc::ETH_P_IP)?;
+        if let Err(error) = reassemble(&socket) {
+            tracing::warn!("userspace: fragments of outer packets will be dropped: {error}");
+        }
         Ok(socket)
     })
 }
 
-/// Protocol 4 that is longer than the interface's MTU, as it only can be when segments of one
-/// stream come as a super-packet: from a node on this host, or put together by the underlay's
-/// driver. The raw socket would show it without saying how it is to be cut again.
-pub(super) fn super_tap(
-    underlay: u32,
-    mtu: u32,
-    node_address: Ipv4Addr,
-) -> Result<OwnedFd, SocketError> {
-    named("open a packet socket on the underlay", || {
-        let socket = packet_socket()?;
-        deepen(&socket);
-        filter::attach(&socket, &filter::supers(mtu, node_address))?;
-        bind(&socket, underlay, libc::ETH_P_IP)?;
+/// While it is open the node does not answer protocol 4 with "protocol unreachable". Receives
+/// nothing.
+pub(super) fn claim() -> Result<OwnedFd, SocketError> {
+    named("open a raw socket for protocol 4", || {
+        let socket = open(libc::AF_INET, libc::IPPROTO_IPIP)?;
+        filter::attach(&socket, &filter::nothing())?;
         Ok(socket)
     })
+}
+
+/// Lets the kernel put fragments together before they reach a bound packet socket. That is a
+/// feature of groups of sockets; this is a group of one (packet(7), `PACKET_FANOUT`).
+fn reassemble(socket: &OwnedFd) -> io::Result<()> {
+    // Of the ways to choose a member the one that looks at nothing.
+    let kind = libc::PACKET_FANOUT_CPU
+        | libc::PACKET_FANOUT_FLAG_DEFRAG
+        | libc::PACKET_FANOUT_FLAG_UNIQUEID;
+    set(
+        socket,
+        libc::SOL_PACKET,
+        libc::PACKET_FANOUT,
+        (kind << 16) as c_int,
+    )
 }
 
 fn named(
@@ -177,6 +193,6 @@ fn bind(socket: &OwnedFd, interface: u32, ethertype: c_int) -> io::Result<()> {
 pub(super) fn probe() -> Result<(), SocketError> {
     named("open a packet socket", packet_socket)?;
     sender()?;
-    receiver()?;
+    claim()?;
     Ok(())
 }

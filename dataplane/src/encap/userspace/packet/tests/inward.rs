@@ -5,59 +5,75 @@ use std::collections::BTreeSet;
 use rstest::rstest;
 
 use super::super::coalesce::Coalescer;
-use super::super::decapsulate::{Accept, decapsulate, hand_on};
+use super::super::decapsulate::{Accept, Inner, decapsulate};
 use super::super::ipv4::Ipv4;
 use super::super::vnet::{Gso, Vnet};
 use super::*;
+use crate::desired::Peers;
 use crate::encap::userspace::drops::Drop;
 
-/// The inner packet of `packet`, from the one known peer.
-pub(super) fn taken(packet: &mut [u8]) -> Result<Vec<u8>, Drop> {
-    let peers = BTreeSet::from([OTHER_NODE]);
+/// Takes a frame from the one known peer; what is said to be inside is inside.
+pub(super) fn inner(frame: &mut [u8]) -> Result<Inner, Drop> {
+    let peers = Peers {
+        nodes: BTreeSet::from([OTHER_NODE]),
+        ..Peers::default()
+    };
     let accept = Accept {
         node_address: NODE,
         peers: &peers,
     };
-    let inner = decapsulate(packet, &accept)?;
-    assert_eq!(Ipv4::parse(&packet[inner.at.clone()]), Some(inner.ip));
-    Ok(packet[inner.at].to_vec())
+    let inner = decapsulate(frame, &accept)?;
+    assert_eq!(Ipv4::parse(&frame[inner.at.clone()]), Some(inner.ip));
+    Ok(inner)
 }
 
-/// The frames that a batch of inner packets becomes.
-pub(super) fn delivered(packets: &[Vec<u8>]) -> Vec<(Vnet, Vec<u8>)> {
-    let mut buffer = packets.concat();
+/// The inner packet of an outer one that came from a wire.
+pub(super) fn taken(packet: &[u8]) -> Result<Vec<u8>, Drop> {
+    let mut frame = frame(&Vnet::default(), packet);
+    let inner = inner(&mut frame)?;
+    assert_eq!(inner.vnet, Vnet::default());
+    Ok(frame[inner.at].to_vec())
+}
+
+/// The frames that a batch of outer frames becomes; what cannot be taken is left out.
+pub(super) fn delivered(frames: &[Vec<u8>]) -> Vec<(Vnet, Vec<u8>)> {
+    let mut buffer = frames.concat();
     let mut coalescer = Coalescer::default();
     let mut start = 0;
-    for packet in packets {
-        let ip = Ipv4::parse(packet).expect("a packet");
-        coalescer.add(&buffer, start..start + packet.len(), ip);
-        start += packet.len();
+    for length in frames.iter().map(Vec::len) {
+        if let Ok(inner) = inner(&mut buffer[start..start + length]) {
+            let at = inner.at.start + start..inner.at.end + start;
+            coalescer.add(&buffer, at, inner.ip, inner.vnet);
+        }
+        start += length;
     }
-    let mut frames = Vec::new();
-    coalescer.drain(&mut buffer, |delivery| {
-        let delivery = delivery.expect("no super-packet came in");
-        frames.push((
-            delivery.vnet,
-            delivery.headers.to_vec(),
-            delivery.pieces.to_vec(),
-        ));
+    let mut deliveries = Vec::new();
+    coalescer.drain(&buffer, |delivery| {
+        let mut bytes = delivery.headers.to_vec();
+        for piece in delivery.pieces {
+            bytes.extend(&buffer[piece.clone()]);
+        }
+        deliveries.push((delivery.vnet, bytes));
     });
-    let whole = |(vnet, mut bytes, pieces): (Vnet, Vec<u8>, Vec<std::ops::Range<usize>>)| {
-        pieces
-            .into_iter()
-            .for_each(|piece| bytes.extend(&buffer[piece]));
-        (vnet, bytes)
-    };
-    frames.into_iter().map(whole).collect()
+    deliveries
+}
+
+/// The same of inner packets that come from a wire.
+pub(super) fn rebuilt(packets: &[Vec<u8>]) -> Vec<(Vnet, Vec<u8>)> {
+    let frames: Vec<_> = packets
+        .iter()
+        .map(|packet| frame(&Vnet::default(), &ipip(packet)))
+        .collect();
+    delivered(&frames)
 }
 
 #[test]
 fn the_outer_header_comes_off() {
     let inner = Sample::default().finished();
-    assert_eq!(taken(&mut ipip(&inner)), Ok(inner.clone()));
+    assert_eq!(taken(&ipip(&inner)), Ok(inner.clone()));
     // Bytes behind the inner packet are nobody's.
     assert_eq!(
-        taken(&mut ipip(&[&inner[..], &[9; 7]].concat())),
+        taken(&ipip(&[&inner[..], &[9; 7]].concat())),
         Ok(inner.clone())
     );
     // An outer header with options.
@@ -66,12 +82,21 @@ fn the_outer_header_comes_off() {
     outer[0] = 0x46;
     let length = outer.len() as u16;
     outer[2..4].copy_from_slice(&length.to_be_bytes());
-    assert_eq!(taken(&mut outer), Ok(inner));
+    outer[10..12].fill(0);
+    let checksum = slow_checksum(&outer[..24]);
+    outer[10..12].copy_from_slice(&checksum.to_be_bytes());
+    assert_eq!(taken(&outer), Ok(inner));
 }
 
 fn between(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
     let inner = Sample::default().finished();
     ip_packet(0, 0, 0, 63, 4, (source, destination), &inner)
+}
+
+fn damaged() -> Vec<u8> {
+    let mut packet = between(OTHER_NODE, NODE);
+    packet[8] ^= 1;
+    packet
 }
 
 /// Proves that nobody but a known node gets packets into the pod network.
@@ -82,12 +107,17 @@ fn between(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
 #[case::nothing_inside(ipip(&[]), Drop::ReceivedMalformed)]
 #[case::ipv6_inside(ipip(&[0x60; 60]), Drop::ReceivedMalformed)]
 #[case::inner_too_long(ipip(&Sample::default().finished()[..100]), Drop::ReceivedMalformed)]
+#[case::damaged(damaged(), Drop::ReceivedMalformed)]
+#[case::a_fragment(
+    ip_packet(0, 0, 0x2000, 63, 4, (OTHER_NODE, NODE), &Sample::default().finished()),
+    Drop::ReceivedMalformed
+)]
 #[case::congestion_without_ecn(
     ip_packet(3, 0, 0, 63, 4, (OTHER_NODE, NODE), &Sample::default().finished()),
     Drop::EcnInvalid
 )]
-fn what_may_not_come_in_is_counted(#[case] mut packet: Vec<u8>, #[case] reason: Drop) {
-    assert_eq!(taken(&mut packet), Err(reason));
+fn what_may_not_come_in_is_counted(#[case] packet: Vec<u8>, #[case] reason: Drop) {
+    assert_eq!(taken(&packet), Err(reason));
 }
 
 /// Proves that a congestion mark made on the underlay reaches the receiver, with right checksums.
@@ -97,9 +127,9 @@ fn congestion_is_carried_inward() {
         tos: 2,
         ..Sample::default()
     };
-    let mut packet = ip_packet(3, 0, 0x4000, 63, 4, (OTHER_NODE, NODE), &inner.finished());
+    let packet = ip_packet(3, 0, 0x4000, 63, 4, (OTHER_NODE, NODE), &inner.finished());
     let expected = Sample { tos: 3, ..inner };
-    assert_eq!(taken(&mut packet), Ok(expected.finished()));
+    assert_eq!(taken(&packet), Ok(expected.finished()));
 }
 
 fn run(count: usize, size: usize) -> Vec<Sample> {
@@ -120,7 +150,7 @@ fn bytes(samples: &[Sample]) -> Vec<Vec<u8>> {
 #[test]
 fn consecutive_segments_become_one() {
     let segments = run(4, 500);
-    let frames = delivered(&bytes(&segments));
+    let frames = rebuilt(&bytes(&segments));
     let [(vnet, packet)] = &frames[..] else {
         panic!("{} frames", frames.len())
     };
@@ -148,7 +178,7 @@ fn connections_do_not_mix() {
         .zip(&two)
         .flat_map(|(a, b)| [a.finished(), b.finished()])
         .collect();
-    let frames = delivered(&mixed);
+    let frames = rebuilt(&mixed);
     let sizes: Vec<_> = frames
         .iter()
         .map(|(vnet, packet)| (vnet.gso, packet.len()))
@@ -186,7 +216,7 @@ fn what_differs_stays_apart(#[case] change: fn(&mut Sample)) {
     let mut segments = run(2, 500);
     change(&mut segments[1]);
     let packets = bytes(&segments);
-    let frames: Vec<Vec<u8>> = delivered(&packets).into_iter().map(|(_, p)| p).collect();
+    let frames: Vec<Vec<u8>> = rebuilt(&packets).into_iter().map(|(_, p)| p).collect();
     assert_eq!(frames, packets);
 }
 
@@ -195,7 +225,7 @@ fn what_differs_stays_apart(#[case] change: fn(&mut Sample)) {
 fn a_damaged_segment_stays_apart_and_damaged() {
     let mut packets = bytes(&run(3, 500));
     packets[1][200] ^= 0x10;
-    let frames = delivered(&packets);
+    let frames = rebuilt(&packets);
     assert_eq!(frames.len(), 3);
     assert_eq!(frames[1], (Vnet::default(), packets[1].clone()));
 }
@@ -211,7 +241,7 @@ fn nothing_passes_a_packet_of_its_connection() {
         ..segments[0].clone()
     };
     segments.insert(1, ack);
-    let frames = delivered(&bytes(&segments));
+    let frames = rebuilt(&bytes(&segments));
     let lengths: Vec<_> = frames.iter().map(|(_, packet)| packet.len()).collect();
     assert_eq!(lengths, [552, 52, 1052]);
 }
@@ -221,7 +251,7 @@ fn nothing_passes_a_packet_of_its_connection() {
 fn push_and_a_short_segment_end_it() {
     let mut segments = run(4, 500);
     segments[1].flags |= 0x08;
-    let frames = delivered(&bytes(&segments));
+    let frames = rebuilt(&bytes(&segments));
     let lengths: Vec<_> = frames.iter().map(|(_, packet)| packet.len()).collect();
     assert_eq!(lengths, [1052, 1052]);
     assert_eq!(frames[0].1[20 + 13], 0x18, "push is kept");
@@ -230,7 +260,7 @@ fn push_and_a_short_segment_end_it() {
     segments[1].payload.truncate(100);
     segments[2].sequence -= 400;
     segments[3].sequence -= 400;
-    let frames = delivered(&bytes(&segments));
+    let frames = rebuilt(&bytes(&segments));
     let lengths: Vec<_> = frames.iter().map(|(_, packet)| packet.len()).collect();
     assert_eq!(lengths, [652, 1052]);
 }
@@ -238,7 +268,7 @@ fn push_and_a_short_segment_end_it() {
 /// Proves that no super-packet is longer than an IPv4 packet can be.
 #[test]
 fn a_super_packet_ends_at_64_kilobytes() {
-    let frames = delivered(&bytes(&run(100, 1400)));
+    let frames = rebuilt(&bytes(&run(100, 1400)));
     assert_eq!(frames.len(), 3);
     for (_, packet) in &frames {
         let total = u16::from_be_bytes([packet[2], packet[3]]);
@@ -246,44 +276,64 @@ fn a_super_packet_ends_at_64_kilobytes() {
     }
 }
 
+/// The frame in which an eBPF node on this host sends `packet`.
+fn from_this_host(vnet: &Vnet, packet: &[u8]) -> Vec<u8> {
+    let outer = Vnet {
+        checksum: vnet.checksum.map(|(start, offset)| (start + 20, offset)),
+        header_len: vnet.header_len + 20,
+        ..*vnet
+    };
+    frame(&outer, &ipip(packet))
+}
+
 /// Proves that a checksum that a sender on this host left to hardware is left so, and said.
 #[rstest]
 #[case(Sample::with_payload(300))]
 #[case(Sample::udp(300))]
 fn a_partial_checksum_is_handed_on_as_one(#[case] sample: Sample) {
-    let frames = delivered(&[sample.partial()]);
     let vnet = Vnet {
         checksum: sample.gso(0).checksum,
         ..Vnet::default()
     };
+    let frames = delivered(&[from_this_host(&vnet, &sample.partial())]);
     assert_eq!(frames, [(vnet, sample.partial())]);
 }
 
-/// Proves that a super-packet from a node on this host goes on as one, whether its checksum was
-/// left to be made or not; and never with a wrong one.
+/// Proves that a super-packet from a node on this host goes on as one with the same segments,
+/// be it shorter than the MTU, and whether its checksum was left to be made or not.
 #[rstest]
-#[case(Sample::with_payload(20_000))]
-#[case(Sample::udp(20_000))]
-fn a_super_packet_is_handed_on_as_one(#[case] sample: Sample) {
-    let vnet = sample.gso(1400);
-    let ip = Ipv4::parse(&sample.partial()).unwrap();
-    let mut packet = sample.partial();
-    assert_eq!(hand_on(&mut packet, &ip, Some(&vnet)), Ok(vnet));
-    assert_eq!(packet, sample.partial());
+#[case(Sample::with_payload(20_000), 1400)]
+#[case(Sample::udp(20_000), 1400)]
+#[case(Sample::udp(20), 1)]
+fn a_super_packet_is_handed_on_as_one(#[case] sample: Sample, #[case] size: u16) {
+    let vnet = sample.gso(size);
+    let frames = delivered(&[from_this_host(&vnet, &sample.partial())]);
+    assert_eq!(frames, [(vnet, sample.partial())]);
 
-    let mut packet = sample.finished();
     let said = Vnet {
         checksum: None,
-        header_len: 0,
         ..vnet
     };
-    assert_eq!(hand_on(&mut packet, &ip, Some(&said)), Ok(vnet));
-    assert_eq!(packet, sample.partial());
+    let frames = delivered(&[from_this_host(&said, &sample.finished())]);
+    assert_eq!(frames, [(vnet, sample.partial())]);
+}
 
-    let mut packet = sample.finished();
-    packet[1000] ^= 1;
-    assert_eq!(
-        hand_on(&mut packet, &ip, Some(&vnet)),
-        Err(Drop::ReceivedUnknownGso)
-    );
+/// Proves that a super-packet is not cut when that would give wrong data right checksums, or
+/// when it is not what its header says.
+#[rstest]
+#[case::damaged(|vnet: &mut Vnet, packet: &mut Vec<u8>| { vnet.checksum = None; packet[1000] ^= 1; }, Drop::ReceivedUnknownGso)]
+#[case::elsewhere(|vnet: &mut Vnet, _: &mut Vec<u8>| vnet.checksum = Some((40, 16)), Drop::ReceivedUnknownGso)]
+#[case::outside(|vnet: &mut Vnet, _: &mut Vec<u8>| vnet.checksum = Some((20_000, 16)), Drop::ReceivedMalformed)]
+#[case::in_the_header(|vnet: &mut Vnet, _: &mut Vec<u8>| vnet.checksum = Some((20, 16)), Drop::ReceivedMalformed)]
+#[case::datagrams(|vnet: &mut Vnet, _: &mut Vec<u8>| vnet.gso = Some((Gso::Udp, 1400)), Drop::ReceivedUnknownGso)]
+#[case::size_0(|vnet: &mut Vnet, _: &mut Vec<u8>| vnet.gso = Some((Gso::Tcp, 0)), Drop::ReceivedUnknownGso)]
+fn a_wrong_super_packet_is_dropped(
+    #[case] change: fn(&mut Vnet, &mut Vec<u8>),
+    #[case] reason: Drop,
+) {
+    let sample = Sample::with_payload(5000);
+    let (mut vnet, mut packet) = (sample.gso(1400), sample.finished());
+    change(&mut vnet, &mut packet);
+    let mut frame = from_this_host(&vnet, &packet);
+    assert_eq!(inner(&mut frame).err(), Some(reason));
 }

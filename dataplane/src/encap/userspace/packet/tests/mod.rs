@@ -97,7 +97,7 @@ impl Sample {
             Gso::Tcp => {
                 bytes.extend(self.sequence.to_be_bytes());
                 bytes.extend(self.acknowledgement.to_be_bytes());
-                bytes.push(((20 + self.options.len()) / 4 << 4) as u8);
+                bytes.push(((20 + self.options.len()) << 2) as u8);
                 bytes.push(self.flags);
                 bytes.extend(self.window.to_be_bytes());
                 bytes.extend([0; 4]);

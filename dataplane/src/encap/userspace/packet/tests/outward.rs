@@ -65,6 +65,15 @@ fn padding_is_cut_off() {
     let mut padded = frame(&Vnet::default(), &inner);
     padded.extend([0xee; 20]);
     assert_eq!(sent(&mut padded).unwrap()[0][20..], inner);
+    // Nor is it part of what a checksum covers.
+    let sample = Sample::udp(1);
+    let vnet = Vnet {
+        gso: None,
+        ..sample.gso(0)
+    };
+    let mut padded = frame(&vnet, &sample.partial());
+    padded.extend([0xee; 20]);
+    assert_eq!(sent(&mut padded).unwrap()[0][20..], sample.finished());
 }
 
 /// Proves that packets without a way, or with a way in circles, are dropped by name.
@@ -90,6 +99,27 @@ fn partial_checksums_are_completed(#[case] sample: Sample) {
     let packets = sent(&mut frame(&vnet, &sample.partial())).unwrap();
     assert_eq!(packets[0][20..], sample.finished());
     assert_checksums(&packets[0][20..]);
+}
+
+/// Proves the same for SCTP, whose checksum is a CRC.
+#[test]
+fn an_sctp_checksum_is_completed() {
+    let segment = [
+        &[0, 80, 0, 90, 1, 2, 3, 4, 0xee, 0xee, 0xee, 0xee][..],
+        b"123456789",
+    ]
+    .concat();
+    let vnet = Vnet {
+        checksum: Some((34, 8)),
+        ..Vnet::default()
+    };
+    let inner = ip_packet(0, 0, 0x4000, 63, 132, (POD, OTHER_POD), &segment);
+    let packets = sent(&mut frame(&vnet, &inner)).unwrap();
+    let mut zeroed = segment.clone();
+    zeroed[8..12].fill(0);
+    let expected = super::super::checksum::crc32c(&zeroed);
+    assert_eq!(packets[0][20 + 20 + 8..][..4], expected);
+    assert_eq!(packets[0][20 + 20 + 12..], segment[12..]);
 }
 
 #[test]
