@@ -1,0 +1,41 @@
+//! One TCP stream between pods of different nodes, by every backend and without any.
+
+use anyhow::Result;
+use podlab::agent::PodlabAgent;
+use podlab::spec::Encapsulation;
+use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS};
+
+use crate::traffic;
+
+const BULK: usize = 400_000_000;
+const RUNS: usize = 3;
+
+/// The best of some streams, in Gbit/s.
+async fn best(backend: &str, mode: Encapsulation) -> Result<f64> {
+    let mut spec = seed::spec();
+    for pool in &mut spec.pools {
+        pool.encapsulation = mode;
+    }
+    let cluster = spec
+        .boot_with(PodlabAgent::with_encapsulation(backend))
+        .await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let mut best = 0.0_f64;
+    for _ in 0..RUNS {
+        best = best.max(traffic::tcp(&from, &to, BULK).await?);
+    }
+    Ok(best)
+}
+
+/// Prints how fast a stream of 400 MB is, which must arrive unchanged, and the ratio to the one
+/// that is not encapsulated.
+#[tokio::test]
+async fn one_tcp_stream() -> Result<()> {
+    let plain = best("ebpf", Encapsulation::Never).await?;
+    println!("no encapsulation: {plain:.2} Gbit/s");
+    for backend in ["ebpf", "userspace"] {
+        let rate = best(backend, Encapsulation::Always).await?;
+        println!("{backend}: {rate:.2} Gbit/s, {:.2} of it", rate / plain);
+    }
+    Ok(())
+}
