@@ -46,7 +46,7 @@ impl PodlabAgent {
         Self::default()
     }
 
-    /// Our agent with one encapsulation: `kernel` or `ebpf`.
+    /// Our agent with one encapsulation: `kernel`, `ebpf` or `userspace`.
     pub fn with_encapsulation(encapsulation: impl Into<String>) -> Self {
         Self {
             encapsulation: Some(encapsulation.into()),
