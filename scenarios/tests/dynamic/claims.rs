@@ -33,7 +33,10 @@ async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
     let device = p1.host_interface();
     let rename = async |from: &str, to: &str| {
-        let script = format!("ip link set {from} down name {to} && ip link set {to} up");
+        // One after the other: kernels before 6.2 rename only what is down already.
+        let steps = ["set {from} down", "set {from} name {to}", "set {to} up"];
+        let steps = steps.map(|step| step.replace("{from}", from).replace("{to}", to));
+        let script = steps.map(|step| format!("ip link {step}")).join(" && ");
         let shell = Program::new("sh").args(["-c", &script]);
         n1.exec(shell).await?.success()?;
         anyhow::Ok(())
