@@ -143,6 +143,11 @@ impl Netlink {
 impl Route {
     fn from_message(message: RouteMessage, names: &BTreeMap<u32, String>) -> Option<Self> {
         let header = message.header;
+        // What the kernel has learnt about one destination (a path MTU) is listed among the routes,
+        // but it is nobody's route; `ip route` leaves it out as well.
+        if header.flags.contains(RouteFlags::Cloned) {
+            return None;
+        }
         let mut destination = Ipv4Addr::UNSPECIFIED;
         let mut gateway = None;
         let mut interface = None;
@@ -201,5 +206,26 @@ impl RouteScope {
             kernel::RouteScope::Host => Self::Host,
             other => Self::Other(other.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this fails, a test that counts routes fails on kernels that have learnt a path MTU.
+    #[test]
+    fn what_the_kernel_has_learnt_of_a_path_is_no_route() {
+        let address = Ipv4Addr::new(192, 168, 1, 9);
+        let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .build();
+        let route = Route::from_message(message.clone(), &BTreeMap::new());
+        assert_eq!(
+            route.map(|route| route.destination),
+            Some(Ipv4Net::from(address))
+        );
+        message.header.flags |= RouteFlags::Cloned;
+        assert_eq!(Route::from_message(message, &BTreeMap::new()), None);
     }
 }
