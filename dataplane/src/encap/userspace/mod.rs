@@ -68,9 +68,7 @@ impl Encapsulation for Userspace {
             underlay: spec.underlay.index,
         };
         self.carry(ends(&pair), settings)?;
-        if spec.thorough {
-            self.tell_drops();
-        }
+        self.tell_drops();
         Ok(pair.changed)
     }
 
