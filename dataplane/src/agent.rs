@@ -199,7 +199,9 @@ impl Agent {
     }
 
     fn is_concerned(&self, event: &Event) -> bool {
-        apply::concerns(event, &self.desired, &self.interfaces) || self.filter.concerns(event)
+        apply::concerns(event, &self.desired, &self.interfaces)
+            || self.filter.concerns(event)
+            || self.encapsulation.concerns(event)
     }
 
     fn next_pass(&self) -> Instant {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
 
 use ipnet::Ipv4Net;
 
@@ -302,7 +303,50 @@ pub trait Nftables {
     fn list(&mut self, table: &str) -> Result<Option<String>, KernelError>;
 }
 
-/// Everything at once.
-pub trait Platform: Links + Addresses + Routes + Neighbours + Sysctls + Nftables {}
+/// A tc filter of the agent's: a BPF program that sees what comes in on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcFilter {
+    /// Index of the interface.
+    pub interface: u32,
+    /// What `tc filter show` calls it.
+    pub name: String,
+    /// The kernel's number of the program.
+    pub program: u32,
+}
 
-impl<T: Links + Addresses + Routes + Neighbours + Sysctls + Nftables> Platform for T {}
+/// The one place for a tc filter that the agent has at the ingress of every interface.
+pub trait TcFilters {
+    /// The filters in those places that are the agent's, of whatever life.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn tc_filters(&mut self) -> Result<Vec<TcFilter>, KernelError>;
+    /// The one on this interface. None is there, either, when the interface is gone.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn tc_filter(&mut self, interface: u32) -> Result<Option<TcFilter>, KernelError>;
+    /// Puts `program` there, in the place of what may be there; no packet passes in between.
+    ///
+    /// # Errors
+    /// What the kernel objects to.
+    fn replace_tc_filter(
+        &mut self,
+        interface: u32,
+        program: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<(), KernelError>;
+    /// Removes it; it is no error if there is none, or if the interface itself is gone.
+    ///
+    /// # Errors
+    /// What the kernel objects to.
+    fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError>;
+}
+
+/// Everything at once.
+pub trait Platform:
+    Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters
+{
+}
+
+impl<T: Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters> Platform for T {}

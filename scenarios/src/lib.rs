@@ -3,5 +3,6 @@
 //! The scenarios themselves are the tests of this crate (feature `netns`, run as root); the
 //! program `seed-tour` boots the seed's cluster and shows what it is, and `podlab-bench` measures.
 
+pub mod backend;
 pub mod program;
 pub mod seed;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::mac::Mac;
 use crate::platform::*;
@@ -12,6 +13,7 @@ pub(crate) struct FakeKernel {
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
     pub neighbours: Vec<Neighbour>,
+    pub tc_filters: Vec<TcFilter>,
     pub sysctls: BTreeMap<String, String>,
     /// The last script for nftables.
     pub ruleset: Option<String>,
@@ -265,5 +267,40 @@ impl Nftables for FakeKernel {
     fn list(&mut self, _table: &str) -> Result<Option<String>, KernelError> {
         self.log.push("list ruleset".into());
         Ok(self.ruleset.clone())
+    }
+}
+
+impl TcFilters for FakeKernel {
+    fn tc_filters(&mut self) -> Result<Vec<TcFilter>, KernelError> {
+        Ok(self.tc_filters.clone())
+    }
+
+    fn tc_filter(&mut self, interface: u32) -> Result<Option<TcFilter>, KernelError> {
+        let mut all = self.tc_filters.iter();
+        Ok(all.find(|filter| filter.interface == interface).cloned())
+    }
+
+    fn replace_tc_filter(
+        &mut self,
+        interface: u32,
+        program: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<(), KernelError> {
+        self.log.push(format!("attach {name} to {interface}"));
+        self.tc_filters
+            .retain(|filter| filter.interface != interface);
+        self.tc_filters.push(TcFilter {
+            interface,
+            name: name.to_owned(),
+            program: program.as_raw_fd().cast_unsigned(),
+        });
+        Ok(())
+    }
+
+    fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError> {
+        self.log.push(format!("detach from {interface}"));
+        self.tc_filters
+            .retain(|filter| filter.interface != interface);
+        Ok(())
     }
 }

@@ -180,8 +180,19 @@ fn read(platform: &mut dyn Platform, desired: &Desired) -> Result<Devices, Kerne
 pub(crate) fn concerns(event: &Event, desired: &Desired, interfaces: &BTreeSet<u32>) -> bool {
     match event {
         Event::Link | Event::Address | Event::Lost => true,
-        // The filter knows which generation is its own: `Filter::concerns`.
-        Event::Ruleset { .. } => false,
+        // The filter knows which generation is its own, and the encapsulation what it uses:
+        // `Filter::concerns` and `Encapsulation::concerns`.
+        Event::Ruleset { .. } | Event::TcFilter { .. } => false,
+        Event::Parameters {
+            interface,
+            forwarding,
+            proxy_arp,
+        } => {
+            // What they are set to is nearly always what we have set them to.
+            let undone = *forwarding == Some(false) || *proxy_arp == Some(false);
+            let ours = interface.is_none_or(|index| interfaces.contains(&index));
+            undone && ours
+        }
         Event::Route(Route {
             destination,
             table,

@@ -11,6 +11,7 @@ mod veth;
 use std::net::Ipv4Addr;
 
 use crate::desired::Peers;
+use crate::netlink::events::Event;
 use crate::platform::{KernelError, Link, LinkChange, Links, Platform};
 
 /// Name of the tunnel device, Calico's and the one the ipip module itself makes.
@@ -53,6 +54,12 @@ pub(crate) trait Encapsulation {
         links: &[Link],
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError>;
+
+    /// Whether an event tells that somebody may have changed what [`ensure`](Self::ensure) set
+    /// up besides interfaces, whose events concern everybody.
+    fn concerns(&self, _event: &Event) -> bool {
+        false
+    }
 
     /// Nothing is to be encapsulated any more. What nodes that do not know it yet still send is
     /// taken from `peers`; the device stays.
@@ -227,6 +234,10 @@ impl Encapsulation for Selected<Box<dyn Encapsulation>> {
             return Ok(true);
         }
         self.backend.ensure(spec, links, platform)
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        self.backend.concerns(event)
     }
 
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {

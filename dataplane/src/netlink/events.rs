@@ -14,7 +14,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 
 use super::rulesets::Rulesets;
-use super::{neighbour, route, socket};
+use super::{filter, neighbour, parameters, route, socket};
 use crate::platform::{KernelError, Route};
 
 /// Something in the kernel is not what it was.
@@ -28,6 +28,15 @@ pub(crate) enum Event {
     Route(Route),
     /// A neighbour came, went or changed.
     Neighbour { interface: u32, address: Ipv4Addr },
+    /// A tc filter, or what holds one, came, went or changed on this interface.
+    TcFilter { interface: u32 },
+    /// IPv4 parameters of an interface were set; those that the event does not tell are `None`.
+    Parameters {
+        /// Its index; `None` for the parameters of all interfaces together.
+        interface: Option<u32>,
+        forwarding: Option<bool>,
+        proxy_arp: Option<bool>,
+    },
     /// A transaction changed this nftables table of family ip and made this generation.
     Ruleset { table: String, generation: u32 },
     /// The kernel had more to tell than fitted into the socket's buffer.
@@ -64,6 +73,8 @@ impl Events {
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Neigh,
+            MulticastGroup::Tc,
+            MulticastGroup::Ipv4Netconf,
         ];
         let bits = groups
             .iter()
@@ -147,6 +158,13 @@ fn enlarge(socket: &TokioSocket) -> nix::Result<()> {
 }
 
 fn parse(bytes: &[u8]) -> Option<Event> {
+    // The library does not know the one kind, and of the other only what a few schedulers say.
+    if parameters::is_about_them(bytes) {
+        return parameters::parse(bytes);
+    }
+    if let Some(interface) = filter::interface_of(bytes) {
+        return Some(Event::TcFilter { interface });
+    }
     let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
         Ok(message) => message,
         Err(error) => {

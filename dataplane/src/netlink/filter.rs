@@ -6,7 +6,6 @@
 //! atomic exchange of the program. aya has only "create" and "change", which a second agent could
 //! race between.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -18,9 +17,8 @@ use rtnetlink::packet_route::tc::{
 };
 
 use super::link::error;
-use super::socket::Socket;
-use super::{failed, name_of};
-use crate::platform::KernelError;
+use super::{Kernel, failed, name_of, socket};
+use crate::platform::{KernelError, TcFilter, TcFilters};
 
 /// Our filter's place among those of an interface. Programs with a lower number come first;
 /// protocol 80 is Calico's number among routes, too.
@@ -36,40 +34,22 @@ const INGRESS: TcHandle = TcHandle {
 /// ours.
 pub(crate) const NAME_PREFIX: &str = "podlab-";
 
-/// The filters of the network namespace in which the value was made.
-pub(crate) struct Filters {
-    socket: Socket,
-}
-
-impl Filters {
-    /// # Errors
-    /// When there is no netlink, or no file descriptor left.
-    pub(crate) fn open() -> Result<Self, KernelError> {
-        Ok(Self {
-            socket: Socket::new()?,
-        })
-    }
-
-    /// Makes `program` our filter at the ingress of interface `index`, in the place of the one
-    /// that may be there. `name` is what `tc filter show` calls it.
-    ///
-    /// # Errors
-    /// What the kernel objects to.
-    pub(crate) fn replace(
+impl TcFilters for Kernel {
+    fn replace_tc_filter(
         &mut self,
-        index: u32,
+        interface: u32,
         program: BorrowedFd<'_>,
         name: &str,
     ) -> Result<(), KernelError> {
-        let clsact = RouteNetlinkMessage::NewQueueDiscipline(clsact(index));
+        let clsact = RouteNetlinkMessage::NewQueueDiscipline(clsact(interface));
         match self.socket.request(clsact, NLM_F_CREATE | NLM_F_EXCL) {
             // EEXIST: clsact itself, or its older form "ingress"; both hold ingress filters.
             Err((source, _)) if source.raw_os_error() == Some(libc::EEXIST) => {}
             answer => {
-                answer.map_err(|refused| error("prepare tc on", name_of(index), refused))?;
+                answer.map_err(|refused| error("prepare tc on", name_of(interface), refused))?;
             }
         }
-        let mut filter = our_filter(index);
+        let mut filter = our_filter(interface);
         filter.attributes.push(TcAttribute::Options(
             [
                 TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
@@ -83,63 +63,65 @@ impl Filters {
         let filter = RouteNetlinkMessage::NewTrafficFilter(filter);
         self.socket
             .request(filter, NLM_F_CREATE | NLM_F_REPLACE)
-            .map_err(|refused| error("attach a BPF program to", name_of(index), refused))
+            .map_err(|refused| error("attach a BPF program to", name_of(interface), refused))
     }
 
-    /// The indices of the interfaces that have a filter of ours, of whatever life.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub(crate) fn holders(&mut self) -> Result<BTreeSet<u32>, KernelError> {
-        let refused = |source| failed("list", "tc filters", source);
+    fn tc_filters(&mut self) -> Result<Vec<TcFilter>, KernelError> {
         // Filters are listed interface by interface; few have a place for one.
         let all = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let places = self.socket.dump(all, |message| match message {
             RouteNetlinkMessage::NewQueueDiscipline(place) if has_ingress(&place) => {
-                Some(place.header.index)
+                Some(place.header.index.cast_unsigned())
             }
             _ => None,
         });
         let places = match places {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
-            places => places.map_err(refused)?,
+            places => places.map_err(|source| failed("list", "tc filters", source))?,
         };
-        let mut holders = BTreeSet::new();
-        for index in places {
-            let mut at_ingress = TcMessage::with_index(index);
-            at_ingress.header.parent = INGRESS;
-            let ours = self
-                .socket
-                .dump(
-                    RouteNetlinkMessage::GetTrafficFilter(at_ingress),
-                    |message| match message {
-                        RouteNetlinkMessage::NewTrafficFilter(filter) => {
-                            is_ours(&filter).then_some(())
-                        }
-                        _ => None,
-                    },
-                )
-                .map_err(refused)?;
-            if !ours.is_empty() {
-                holders.insert(index.cast_unsigned());
-            }
+        let mut found = Vec::new();
+        for interface in places {
+            found.extend(self.tc_filter(interface)?);
         }
-        Ok(holders)
+        Ok(found)
     }
 
-    /// Removes our filter from interface `index`; it is no error if there is none, or if the
-    /// interface itself is gone.
-    ///
-    /// # Errors
-    /// What the kernel objects to.
-    pub(crate) fn remove(&mut self, index: u32) -> Result<(), KernelError> {
-        let filter = RouteNetlinkMessage::DelTrafficFilter(our_filter(index));
+    fn tc_filter(&mut self, interface: u32) -> Result<Option<TcFilter>, KernelError> {
+        let mut at_ingress = TcMessage::with_index(interface.cast_signed());
+        at_ingress.header.parent = INGRESS;
+        let at_ingress = RouteNetlinkMessage::GetTrafficFilter(at_ingress);
+        let found = self.socket.dump(at_ingress, |message| match message {
+            RouteNetlinkMessage::NewTrafficFilter(filter) => parse(&filter),
+            _ => None,
+        });
+        match found {
+            Ok(found) => Ok(found.into_iter().next()),
+            Err(source) if is_absence(&source) => Ok(None),
+            Err(source) => Err(failed("list tc filters of", name_of(interface), source)),
+        }
+    }
+
+    fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError> {
+        let filter = RouteNetlinkMessage::DelTrafficFilter(our_filter(interface));
         match self.socket.request(filter, 0) {
             Err((source, _)) if is_absence(&source) => Ok(()),
             answer => answer
-                .map_err(|refused| error("detach a BPF program from", name_of(index), refused)),
+                .map_err(|refused| error("detach a BPF program from", name_of(interface), refused)),
         }
     }
+}
+
+/// The interface that a message about a tc filter, or about what may hold one, speaks of;
+/// `None` for all other messages.
+pub(super) fn interface_of(message: &[u8]) -> Option<u32> {
+    // RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER of linux/rtnetlink.h.
+    let kind = socket::kind_of(message)?;
+    if ![36, 37, 44, 45].contains(&kind) {
+        return None;
+    }
+    // struct tcmsg begins with the family, padded to four bytes, and the index.
+    let index = message.get(socket::HEADER + 4..socket::HEADER + 8)?;
+    Some(u32::from_ne_bytes(index.try_into().ok()?))
 }
 
 fn is_absence(source: &io::Error) -> bool {
@@ -156,20 +138,32 @@ fn has_ingress(discipline: &TcMessage) -> bool {
     )
 }
 
-fn is_ours(filter: &TcMessage) -> bool {
+/// `None` if it is not ours: another's in our place, or one in another place. The kernel lists
+/// each filter once without its options, for the place as such.
+fn parse(filter: &TcMessage) -> Option<TcFilter> {
     let in_place = filter.header.handle == TcHandle::from(HANDLE)
         && TcHandle::from(filter.header.info).major == PRIORITY;
-    let options = filter
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            TcAttribute::Options(options) => Some(options),
-            _ => None,
-        });
-    in_place
-        && options.flatten().any(|option| {
-            matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(NAME_PREFIX))
-        })
+    if !in_place {
+        return None;
+    }
+    let mut found = TcFilter {
+        interface: filter.header.index.cast_unsigned(),
+        name: String::new(),
+        program: 0,
+    };
+    for attribute in &filter.attributes {
+        let TcAttribute::Options(options) = attribute else {
+            continue;
+        };
+        for option in options {
+            match option {
+                TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => found.name.clone_from(name),
+                TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => found.program = *id,
+                _ => {}
+            }
+        }
+    }
+    found.name.starts_with(NAME_PREFIX).then_some(found)
 }
 
 fn clsact(index: u32) -> TcMessage {

@@ -12,6 +12,7 @@ pub(crate) mod filter;
 mod link;
 pub(crate) mod lookup;
 mod neighbour;
+mod parameters;
 mod route;
 mod rulesets;
 mod socket;

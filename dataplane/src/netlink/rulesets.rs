@@ -81,19 +81,12 @@ impl Tables {
 /// Type, family and the value of attribute 1, which is the table's name in every message about
 /// something in a table (NFTA_TABLE_NAME, NFTA_RULE_TABLE …) and the number of a new generation.
 fn parse(message: &[u8]) -> Option<(u16, u8, &[u8])> {
-    const ATTRIBUTES: usize = 16 + 4;
-    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
-    let family = *message.get(16)?;
-    let mut attributes = message.get(ATTRIBUTES..)?;
-    while let [a, b, c, d, ..] = *attributes {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = attributes.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) == 1 {
-            return Some((kind, family, value));
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-    None
+    let kind = socket::kind_of(message)?;
+    let family = *message.get(socket::HEADER)?;
+    // Behind the header struct nfgenmsg, of four bytes.
+    let (_, value) =
+        socket::attributes(message.get(socket::HEADER + 4..)?).find(|(kind, _)| *kind == 1)?;
+    Some((kind, family, value))
 }
 
 #[cfg(test)]

@@ -210,7 +210,8 @@ impl Socket {
     }
 }
 
-const HEADER: usize = 16;
+/// Length of a message's header.
+pub(super) const HEADER: usize = 16;
 
 /// Netlink messages begin at multiples of four bytes.
 fn align(length: usize) -> usize {
@@ -235,6 +236,25 @@ pub(super) fn port_of(message: &[u8]) -> Option<u32> {
     u32_at(message, 12)
 }
 
+/// What a message is about, as in `RTM_NEWROUTE`.
+pub(super) fn kind_of(message: &[u8]) -> Option<u16> {
+    let kind = message.get(4..6)?;
+    Some(u16::from_ne_bytes(kind.try_into().ok()?))
+}
+
+/// Attributes as kind and value; the walk ends at the first that is cut off.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [a, b, c, d, ..] = *bytes else {
+            return None;
+        };
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(align(length)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]), value))
+    })
+}
+
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset + 4)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
@@ -249,20 +269,13 @@ fn extended_acknowledgement(flags: u16, payload: &[u8]) -> String {
         Some(length) if flags & NLM_F_CAPPED == 0 => align(length as usize),
         _ => HEADER,
     };
-    let mut attributes = payload.get(request..).unwrap_or_default();
-    while let [a, b, c, d, ..] = *attributes {
-        let length = u16::from_ne_bytes([a, b]) as usize;
-        let Some(value) = attributes.get(4..length) else {
-            break;
-        };
-        if u16::from_ne_bytes([c, d]) == MESSAGE {
-            return String::from_utf8_lossy(value)
-                .trim_end_matches('\0')
-                .to_owned();
-        }
-        attributes = attributes.get(align(length)..).unwrap_or_default();
-    }
-    String::new()
+    attributes(payload.get(request..).unwrap_or_default())
+        .find(|(kind, _)| *kind == MESSAGE)
+        .map(|(_, text)| {
+            let text = String::from_utf8_lossy(text);
+            text.trim_end_matches('\0').to_owned()
+        })
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use super::status::route_text;
 use crate::apply::PROTOCOL;
 use crate::encap::{self, TUNNEL};
 use crate::failure::Failure;
-use crate::netlink::filter::Filters;
 use crate::netlink::{Kernel, name_of, tables};
 use crate::platform::{KernelError, Link, Platform, Route};
 use crate::report;
@@ -64,8 +63,6 @@ impl Outcome {
 pub(crate) fn run(dry_run: bool) -> Result<ExitCode, Failure> {
     let mut kernel = Kernel::new().map_err(Failure::missing)?;
     let mut outcome = Outcome::default();
-    // Packets that arrive must not be taken any more when the tunnel goes.
-    programs(dry_run, &mut outcome).map_err(Failure::missing)?;
     if dry_run {
         let mut replica = Replica::of(&mut kernel, "/proc/sys").map_err(Failure::missing)?;
         sweep(&mut replica, &mut outcome).map_err(Failure::missing)?;
@@ -103,22 +100,18 @@ fn print(dry_run: bool, outcome: Outcome) -> Result<ExitCode, Failure> {
     })
 }
 
-fn programs(dry_run: bool, outcome: &mut Outcome) -> Result<(), KernelError> {
-    let mut filters = Filters::open()?;
-    for index in filters.holders()? {
-        let what = format!("tc filter at the ingress of {}", name_of(index));
-        let result = if dry_run {
-            Ok(())
-        } else {
-            filters.remove(index)
-        };
-        outcome.note(what, result);
+fn programs(platform: &mut dyn Platform, outcome: &mut Outcome) -> Result<(), KernelError> {
+    for filter in platform.tc_filters()? {
+        let what = format!("tc filter at the ingress of {}", name_of(filter.interface));
+        outcome.note(what, platform.remove_tc_filter(filter.interface));
     }
     Ok(())
 }
 
-/// Routes, neighbours and the tunnel.
+/// Programs, routes, neighbours and the tunnel.
 fn sweep(platform: &mut dyn Platform, outcome: &mut Outcome) -> Result<(), encap::EncapError> {
+    // Packets that arrive must not be taken any more when the tunnel goes.
+    programs(platform, outcome)?;
     let links = platform.links()?;
     let name = |index: u32| {
         let link = links.iter().find(|link| link.index == index);

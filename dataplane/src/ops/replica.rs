@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use crate::platform::*;
@@ -17,6 +18,7 @@ pub(crate) struct Replica {
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
     pub neighbours: Vec<Neighbour>,
+    pub tc_filters: Vec<TcFilter>,
     /// Those that were set here, by path: the kernel's value and the one that was set.
     pub sysctls: BTreeMap<String, (String, String)>,
     proc_sys: PathBuf,
@@ -38,6 +40,7 @@ impl Replica {
             addresses: platform.addresses()?,
             routes: platform.routes()?,
             neighbours: platform.neighbours()?,
+            tc_filters: platform.tc_filters()?,
             sysctls: BTreeMap::new(),
             proc_sys: proc_sys.into(),
             generation: 0,
@@ -205,5 +208,38 @@ impl Sysctls for Replica {
         let both = (actual, value.to_owned());
         self.sysctls.insert(path.to_owned(), both);
         Ok(differs)
+    }
+}
+
+impl TcFilters for Replica {
+    fn tc_filters(&mut self) -> Result<Vec<TcFilter>, KernelError> {
+        Ok(self.tc_filters.clone())
+    }
+
+    fn tc_filter(&mut self, interface: u32) -> Result<Option<TcFilter>, KernelError> {
+        let mut all = self.tc_filters.iter();
+        Ok(all.find(|filter| filter.interface == interface).cloned())
+    }
+
+    fn replace_tc_filter(
+        &mut self,
+        interface: u32,
+        program: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<(), KernelError> {
+        self.tc_filters
+            .retain(|filter| filter.interface != interface);
+        self.tc_filters.push(TcFilter {
+            interface,
+            name: name.to_owned(),
+            program: program.as_raw_fd().cast_unsigned(),
+        });
+        Ok(())
+    }
+
+    fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError> {
+        self.tc_filters
+            .retain(|filter| filter.interface != interface);
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@ pub trait Agent: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Default)]
 pub struct PodlabAgent {
     encapsulation: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl PodlabAgent {
@@ -50,7 +51,15 @@ impl PodlabAgent {
     pub fn with_encapsulation(encapsulation: impl Into<String>) -> Self {
         Self {
             encapsulation: Some(encapsulation.into()),
+            ..Self::default()
         }
+    }
+
+    /// With more arguments for `podlab-agent run`.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
     }
 }
 
@@ -65,6 +74,7 @@ impl Agent for PodlabAgent {
             .arg("--datastore")
             .arg(datastore)
             .args(["--node", node])
-            .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")]))
+            .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")])
+            .args(&self.arguments))
     }
 }

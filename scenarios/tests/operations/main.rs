@@ -7,6 +7,7 @@ mod harmless_change;
 mod health;
 mod ownership;
 mod program;
+mod repair;
 mod restart;
 mod status;
 

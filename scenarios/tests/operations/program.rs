@@ -32,6 +32,11 @@ impl Agent for Serving {
     }
 }
 
+/// Our agent with one backend, and with `--serve`.
+pub(crate) fn serving(backend: &str) -> PodlabAgent {
+    PodlabAgent::with_encapsulation(backend).args(["--serve", &format!("127.0.0.1:{PORT}")])
+}
+
 /// What the endpoint of the agent on `node` answers.
 pub(crate) async fn get(node: &Node, path: &str) -> Result<HttpReply> {
     Ok(node.http_get(Ipv4Addr::LOCALHOST, PORT, path).await?)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use podlab::agent::{AgentError, PodlabAgent};
+use podlab::agent::PodlabAgent;
 use podlab::capture::{Capture, Captured, Filter};
 use podlab::eventually::eventually;
 use podlab::machine::Machine;
@@ -16,21 +16,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const IPIP: u8 = 4;
 
-/// Boots with one encapsulation in every node; `None`, after saying so, when the kernel does not
-/// offer it. Where `CI` is set only `kernel` may be missing.
+/// Boots with one encapsulation in every node; `None` when the kernel does not offer it.
 pub(crate) async fn boot(spec: ClusterSpec, encapsulation: &str) -> Result<Option<Cluster>> {
     let agent = PodlabAgent::with_encapsulation(encapsulation);
-    let optional = encapsulation == "kernel" || std::env::var_os("CI").is_none();
-    match spec.boot_with(agent).await {
-        Ok(cluster) => Ok(Some(cluster)),
-        Err(Error::Agent(AgentError::Ended { log, .. }))
-            if optional && log.contains("podlab-agent: encapsulation: ") =>
-        {
-            eprintln!("skipped: {log}");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(podlab_scenarios::backend::boot(spec, agent, encapsulation).await?)
 }
 
 pub(crate) fn shell(script: &str) -> Program {

@@ -6,15 +6,14 @@
 
 mod program;
 
-use std::net::Ipv4Addr;
-
 pub(crate) use program::ProgramError;
-use program::Programs;
+use program::{Programs, TunnelEnds};
 
-use super::veth::{self, PEER, Pair};
+use super::veth::{self, Pair};
 use super::{EncapError, Encapsulation, TunnelSpec};
 use crate::desired::Peers;
 use crate::mac::Mac;
+use crate::netlink::events::Event;
 use crate::platform::{Link, Platform};
 use crate::report;
 
@@ -22,18 +21,8 @@ use crate::report;
 #[derive(Default)]
 pub(crate) struct Ebpf {
     programs: Option<Programs>,
-    attached: Option<Ends>,
+    attached: Option<TunnelEnds>,
     peers: Option<Peers>,
-}
-
-/// Where the programs are attached.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Ends {
-    tunnel: u32,
-    mac: Mac,
-    peer: u32,
-    underlay: u32,
-    node_address: Ipv4Addr,
 }
 
 impl Encapsulation for Ebpf {
@@ -65,8 +54,30 @@ impl Encapsulation for Ebpf {
             peer,
             changed,
         } = veth::ensure(spec.mtu, links, platform)?;
-        self.program(spec, &tunnel, &peer)?;
-        Ok(changed)
+        let ends = TunnelEnds {
+            tunnel: tunnel.index,
+            mac: tunnel.mac.unwrap_or(Mac([0; 6])),
+            peer: peer.index,
+            underlay: spec.underlay.index,
+            node_address: spec.node_address,
+        };
+        if spec.thorough {
+            self.programs()?.read_peers()?;
+            self.peers = None;
+        }
+        let peers = self.set_peers(spec.peers)?;
+        let programs = self.programs()?.attach(ends, platform)?;
+        self.attached = Some(ends);
+        Ok(changed || peers || programs)
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        let Event::TcFilter { interface } = event else {
+            return false;
+        };
+        let ends = self.attached.iter();
+        ends.flat_map(|ends| [ends.peer, ends.underlay])
+            .any(|end| end == *interface)
     }
 
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
@@ -81,51 +92,25 @@ impl Encapsulation for Ebpf {
         &mut self,
         _underlay: &Link,
         _links: &[Link],
-        _platform: &mut dyn Platform,
+        platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
         // Also without a pair: what arrives must not be taken any more.
-        Programs::detach_all()?;
+        Programs::detach_all(platform)?;
         Ok(false)
     }
 }
 
 impl Ebpf {
-    fn program(
-        &mut self,
-        spec: &TunnelSpec<'_>,
-        tunnel: &Link,
-        peer: &Link,
-    ) -> Result<(), EncapError> {
-        self.set_peers(spec.peers)?;
-        let ends = Ends {
-            tunnel: tunnel.index,
-            mac: tunnel.mac.unwrap_or(Mac([0; 6])),
-            peer: peer.index,
-            underlay: spec.underlay.index,
-            node_address: spec.node_address,
-        };
-        if self.attached == Some(ends) && !spec.thorough {
-            return Ok(());
+    /// Returns whether the set was changed.
+    fn set_peers(&mut self, peers: &Peers) -> Result<bool, EncapError> {
+        if self.peers.as_ref() == Some(peers) {
+            return Ok(false);
         }
-        self.programs()?.attach(&program::TunnelEnds {
-            tunnel_ifindex: ends.tunnel,
-            tunnel_mac: ends.mac.0,
-            peer_name: PEER,
-            underlay_name: &spec.underlay.name,
-            node_address: ends.node_address,
-        })?;
-        self.attached = Some(ends);
-        Ok(())
-    }
-
-    fn set_peers(&mut self, peers: &Peers) -> Result<(), EncapError> {
-        if self.peers.as_ref() != Some(peers) {
-            // A failure half-way leaves neither the old nor the new set.
-            self.peers = None;
-            self.programs()?.set_peers(&peers.prefixes())?;
-            self.peers = Some(peers.clone());
-        }
-        Ok(())
+        // A failure half-way leaves neither the old nor the new set.
+        self.peers = None;
+        let changed = self.programs()?.set_peers(&peers.prefixes())?;
+        self.peers = Some(peers.clone());
+        Ok(changed)
     }
 
     fn programs(&mut self) -> Result<&mut Programs, EncapError> {

@@ -13,13 +13,13 @@ use std::{collections::BTreeSet, io, net::Ipv4Addr, os::fd::AsFd};
 
 use aya::maps::{Array, MapData, MapError};
 use ipnet::Ipv4Net;
-use nix::net::if_::if_nametoindex;
 
 use allow_list::{AllowList, MAX_PEERS};
 use load::Program;
 
-use crate::netlink::filter::{Filters, NAME_PREFIX};
-use crate::platform::KernelError;
+use crate::mac::Mac;
+use crate::netlink::filter::NAME_PREFIX;
+use crate::platform::{KernelError, Platform, TcFilter};
 
 /// The programs of this life of the agent, in the kernel.
 ///
@@ -38,28 +38,28 @@ pub(crate) struct Programs {
 type Config = [u8; 20];
 
 /// Where the programs are to be attached, and what they need to know about it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TunnelEnds<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TunnelEnds {
     /// Interface index of `tunl0`.
-    pub tunnel_ifindex: u32,
+    pub tunnel: u32,
     /// MAC address of `tunl0`.
-    pub tunnel_mac: [u8; 6],
-    /// Name of `tunl0`'s veth peer, where `encapsulate` is attached.
-    pub peer_name: &'a str,
-    /// Name of the underlay interface, where `decapsulate` is attached.
-    pub underlay_name: &'a str,
+    pub mac: Mac,
+    /// Interface index of `tunl0`'s veth peer, where `encapsulate` is attached.
+    pub peer: u32,
+    /// Interface index of the underlay, where `decapsulate` is attached.
+    pub underlay: u32,
     /// The node's underlay address: source of what is sent, and the only destination at
     /// which tunnel packets are taken.
     pub node_address: Ipv4Addr,
 }
 
-impl TunnelEnds<'_> {
-    fn config(&self, peer_ifindex: u32) -> Config {
+impl TunnelEnds {
+    fn config(&self) -> Config {
         let mut config = [0; 20];
-        config[..4].copy_from_slice(&self.tunnel_ifindex.to_ne_bytes());
-        config[4..8].copy_from_slice(&peer_ifindex.to_ne_bytes());
+        config[..4].copy_from_slice(&self.tunnel.to_ne_bytes());
+        config[4..8].copy_from_slice(&self.peer.to_ne_bytes());
         config[8..12].copy_from_slice(&self.node_address.octets());
-        config[12..18].copy_from_slice(&self.tunnel_mac);
+        config[12..18].copy_from_slice(&self.mac.0);
         config
     }
 }
@@ -91,6 +91,13 @@ pub(crate) enum ProgramError {
         #[source]
         source: io::Error,
     },
+    /// The kernel does not say which program it made.
+    #[error("looking up the id of BPF program {program}\nhint: mount /proc")]
+    Identify {
+        program: &'static str,
+        #[source]
+        source: io::Error,
+    },
     /// A map refused a change.
     #[error("{operation} in BPF map {map}")]
     Update {
@@ -108,13 +115,6 @@ pub(crate) enum ProgramError {
     /// [`Programs::attach`] came before [`Programs::set_peers`].
     #[error("attaching BPF programs without an allow-list would cut off every peer")]
     PeersUnknown,
-    /// No such interface in this network namespace.
-    #[error("looking up interface {interface}")]
-    Interface {
-        interface: String,
-        #[source]
-        source: io::Error,
-    },
     /// The kernel refused a change of its tc filters.
     #[error(transparent)]
     Filter(#[from] KernelError),
@@ -137,7 +137,8 @@ impl Programs {
         })
     }
 
-    /// Attaches both programs, in place of those that a former life left there.
+    /// Attaches both programs, in place of those that a former life left there, as far as they
+    /// are not attached already. Returns whether anything was.
     ///
     /// Can be repeated at any time, with the same ends to repair what somebody else
     /// removed, or with others to follow a change. A filter of this or a former life on an
@@ -145,36 +146,58 @@ impl Programs {
     ///
     /// # Errors
     /// [`ProgramError::PeersUnknown`] before the first [`Programs::set_peers`]; otherwise
-    /// an unknown interface, or what the kernel objects to.
-    pub(crate) fn attach(&mut self, ends: &TunnelEnds<'_>) -> Result<(), ProgramError> {
+    /// what the kernel objects to.
+    pub(crate) fn attach(
+        &mut self,
+        ends: TunnelEnds,
+        platform: &mut dyn Platform,
+    ) -> Result<bool, ProgramError> {
         if !self.peers.is_complete() {
             return Err(ProgramError::PeersUnknown);
         }
-        let peer = interface_index(ends.peer_name)?;
-        let underlay = interface_index(ends.underlay_name)?;
-        self.config
-            .set(0, ends.config(peer), 0)
-            .map_err(|source| ProgramError::Update {
-                map: "config",
-                operation: "writing the tunnel's ends".to_owned(),
-                source: Box::new(source),
-            })?;
-
-        let mut filters = Filters::open()?;
-        for (index, program) in [(peer, &self.encapsulate), (underlay, &self.decapsulate)] {
-            let name = format!("{NAME_PREFIX}{}", program.name);
-            filters.replace(index, program.as_fd(), &name)?;
+        let mut changed = self.configure(ends)?;
+        for (interface, program) in [
+            (ends.peer, &self.encapsulate),
+            (ends.underlay, &self.decapsulate),
+        ] {
+            let wanted = TcFilter {
+                interface,
+                name: format!("{NAME_PREFIX}{}", program.name),
+                program: program.id,
+            };
+            if platform.tc_filter(interface)?.as_ref() != Some(&wanted) {
+                platform.replace_tc_filter(interface, program.as_fd(), &wanted.name)?;
+                changed = true;
+            }
         }
-        let ends = BTreeSet::from([peer, underlay]);
-        let mut former = std::mem::replace(&mut self.attached, ends);
+        let places = BTreeSet::from([ends.peer, ends.underlay]);
+        let mut former = std::mem::replace(&mut self.attached, places);
         if former.is_empty() {
             // The underlay may have been another one in a former life.
-            former = filters.holders()?;
+            former = holders(platform)?;
         }
         for stale in former.difference(&self.attached) {
-            filters.remove(*stale)?;
+            platform.remove_tc_filter(*stale)?;
+            changed = true;
         }
-        Ok(())
+        Ok(changed)
+    }
+
+    /// Tells the programs what they are attached to, if that is not what they know.
+    fn configure(&mut self, ends: TunnelEnds) -> Result<bool, ProgramError> {
+        let failed = |operation: &str, source| ProgramError::Update {
+            map: "config",
+            operation: operation.to_owned(),
+            source: Box::new(source),
+        };
+        let wanted = ends.config();
+        let current = self.config.get(&0, 0);
+        if current.map_err(|source| failed("reading the tunnel's ends", source))? == wanted {
+            return Ok(false);
+        }
+        let written = self.config.set(0, wanted, 0);
+        written.map_err(|source| failed("writing the tunnel's ends", source))?;
+        Ok(true)
     }
 
     /// Removes the filters of every life from every interface.
@@ -184,30 +207,36 @@ impl Programs {
     ///
     /// # Errors
     /// What the kernel objects to.
-    pub(crate) fn detach_all() -> Result<(), ProgramError> {
-        let mut filters = Filters::open()?;
-        for index in filters.holders()? {
-            filters.remove(index)?;
+    pub(crate) fn detach_all(platform: &mut dyn Platform) -> Result<(), ProgramError> {
+        for interface in holders(platform)? {
+            platform.remove_tc_filter(interface)?;
         }
         Ok(())
     }
 
     /// Makes `peers` the allow-list, while packets flow: additions first, so that no
-    /// change of the set cuts off a peer that is in both.
+    /// change of the set cuts off a peer that is in both. Returns whether anything was changed.
     ///
     /// # Errors
     /// [`ProgramError::TooManyPeers`], or what the kernel objects to. The entries changed
     /// up to then stay changed, and the next call carries on from there.
-    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<(), ProgramError> {
+    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<bool, ProgramError> {
         self.peers.set(peers)
+    }
+
+    /// Looks what the allow-list holds: the kernel does not say when somebody changes it.
+    ///
+    /// # Errors
+    /// What the kernel objects to.
+    pub(crate) fn read_peers(&mut self) -> Result<(), ProgramError> {
+        self.peers.read()
     }
 }
 
-fn interface_index(interface: &str) -> Result<u32, ProgramError> {
-    if_nametoindex(interface).map_err(|errno| ProgramError::Interface {
-        interface: interface.to_owned(),
-        source: errno.into(),
-    })
+/// The interfaces with a filter of ours, of whatever life.
+fn holders(platform: &mut dyn Platform) -> Result<BTreeSet<u32>, KernelError> {
+    let filters = platform.tc_filters()?;
+    Ok(filters.iter().map(|filter| filter.interface).collect())
 }
 
 #[cfg(test)]
@@ -222,10 +251,10 @@ mod tests {
     #[test]
     fn config_has_the_layout_of_the_c_struct() {
         let ends = TunnelEnds {
-            tunnel_ifindex: 7,
-            tunnel_mac: [2, 0, 0, 0, 0, 1],
-            peer_name: "tunl0-x",
-            underlay_name: "ens192",
+            tunnel: 7,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            peer: 6,
+            underlay: 2,
             node_address: Ipv4Addr::new(10, 12, 22, 2),
         };
         let mut expected = [
@@ -233,6 +262,6 @@ mod tests {
         ];
         expected[..4].copy_from_slice(&7_u32.to_ne_bytes());
         expected[4..8].copy_from_slice(&6_u32.to_ne_bytes());
-        assert_eq!(ends.config(6), expected);
+        assert_eq!(ends.config(), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! The map `peers`: the prefixes that tunnel packets are accepted from and sent to.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
@@ -16,7 +17,7 @@ pub(super) type Octets = [u8; 4];
 
 pub(super) struct AllowList {
     map: LpmTrie<MapData, Octets, u8>,
-    /// What the map holds. Nobody else writes it, so it need not be read back.
+    /// What the map holds, as far as nobody else writes it.
     present: BTreeSet<Ipv4Net>,
     complete: bool,
 }
@@ -36,29 +37,49 @@ impl AllowList {
     }
 
     /// See [`super::Programs::set_peers`].
-    pub(super) fn set(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<(), ProgramError> {
+    pub(super) fn set(&mut self, peers: &BTreeSet<Ipv4Net>) -> Result<bool, ProgramError> {
         if peers.len() > MAX_PEERS {
             return Err(ProgramError::TooManyPeers { count: peers.len() });
         }
-        for change in changes(&self.present, peers) {
-            match change {
+        let changes = changes(&self.present, peers);
+        for change in &changes {
+            match *change {
                 Change::Add(peer) => {
                     self.map
                         .insert(&key(peer), 1, 0)
-                        .map_err(|source| update_error(format!("adding {peer}"), source))?;
+                        .map_err(|source| failed(format!("adding {peer}"), source))?;
                     self.present.insert(peer);
                 }
                 Change::Remove(peer) => {
                     self.map
                         .remove(&key(peer))
-                        .map_err(|source| update_error(format!("removing {peer}"), source))?;
+                        .map_err(|source| failed(format!("removing {peer}"), source))?;
                     self.present.remove(&peer);
                 }
             }
         }
         self.complete = true;
+        Ok(!changes.is_empty())
+    }
+
+    /// See [`super::Programs::read_peers`].
+    pub(super) fn read(&mut self) -> Result<(), ProgramError> {
+        self.present = entries(&self.map)?;
         Ok(())
     }
+}
+
+/// The prefixes in a map of this kind.
+pub(super) fn entries(
+    map: &LpmTrie<MapData, Octets, u8>,
+) -> Result<BTreeSet<Ipv4Net>, ProgramError> {
+    let prefix = |key: Key<Octets>| {
+        let length = u8::try_from(key.prefix_len()).unwrap_or(32).min(32);
+        Ipv4Net::new_assert(Ipv4Addr::from(key.data()), length)
+    };
+    let keys = map.keys().map(|key| key.map(prefix));
+    keys.collect::<Result<_, _>>()
+        .map_err(|source| failed("reading".to_owned(), source))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +108,7 @@ fn key(prefix: Ipv4Net) -> Key<Octets> {
     Key::new(u32::from(prefix.prefix_len()), prefix.addr().octets())
 }
 
-fn update_error(operation: String, source: MapError) -> ProgramError {
+fn failed(operation: String, source: MapError) -> ProgramError {
     ProgramError::Update {
         map: "peers",
         operation,
@@ -98,7 +119,6 @@ fn update_error(operation: String, source: MapError) -> ProgramError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     fn number(number: u32) -> Ipv4Net {
         Ipv4Addr::from(number).into()

@@ -35,6 +35,8 @@ const VERIFIER_LINES: usize = 8;
 pub(super) struct Program {
     /// The function's name in the object.
     pub name: &'static str,
+    /// The kernel's number of it.
+    pub id: u32,
     fd: OwnedFd,
 }
 
@@ -142,7 +144,22 @@ fn load_program(object: &Object, name: &'static str) -> Result<Program, ProgramE
                 source,
             }
         })?;
-    Ok(Program { name, fd })
+    let id = program_id(fd.as_fd()).map_err(|source| ProgramError::Identify {
+        program: name,
+        source,
+    })?;
+    Ok(Program { name, id, fd })
+}
+
+/// What `tc filter show` calls the program's `id`.
+fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let facts = std::fs::read_to_string(path)?;
+    let mut ids = facts
+        .lines()
+        .filter_map(|line| line.strip_prefix("prog_id:"));
+    let id = ids.next().and_then(|id| id.trim().parse().ok());
+    id.ok_or_else(|| io::Error::other("its fdinfo has no prog_id"))
 }
 
 /// The part of the kernel's `union bpf_attr` that `BPF_PROG_LOAD` needs here; the kernel

@@ -39,13 +39,13 @@ fn programs() -> Option<Programs> {
         Err(error) => panic!("{error}"),
     };
     let ends = TunnelEnds {
-        tunnel_ifindex: 7,
-        tunnel_mac: TUNNEL_MAC,
-        peer_name: "",
-        underlay_name: "",
+        tunnel: 7,
+        mac: Mac(TUNNEL_MAC),
+        peer: 6,
+        underlay: 2,
         node_address: NODE,
     };
-    programs.config.set(0, ends.config(6), 0).unwrap();
+    programs.config.set(0, ends.config(), 0).unwrap();
     programs.set_peers(&BTreeSet::from([PEER.into()])).unwrap();
     Some(programs)
 }
