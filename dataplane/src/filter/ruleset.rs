@@ -35,9 +35,11 @@ delete table ip {TABLE}
 table ip {TABLE} {{
 {nodes}{external}{pools}{nat_pools}{interfaces}{sources}
 	# From pods: only under their own addresses and never tunnel packets, whatever rp_filter says.
-	# A cali interface that nobody told us of yet has no address of its own.
+	# A cali interface that nobody told us of yet has no address of its own. route_localnet lets
+	# pods address what listens on the node's loopback only (CVE-2020-8558); none of it is theirs.
 	chain prerouting {{
 		type filter hook prerouting priority raw; policy accept;
+		iifname @pod_interfaces ip daddr 127.0.0.0/8 drop
 		iifname . ip saddr @pod_sources ip protocol != 4 accept
 		iifname @pod_interfaces drop
 		iifname "cali*" drop

@@ -97,3 +97,35 @@ async fn a_pod_cannot_send_tunnel_packets(
     assert!(local.contains("counter packets 0 "), "{local}");
     Ok(())
 }
+
+/// Proves that what listens on a node's loopback only is out of its pods' reach: since Calico sets
+/// `route_localnet` on their interfaces, the kernel alone would deliver (CVE-2020-8558).
+#[rstest]
+#[tokio::test]
+async fn a_pod_does_not_reach_the_nodes_loopback(
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
+) -> Result<()> {
+    const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
+        return Ok(());
+    };
+    let (pod, node) = (cluster.pod(TEST_TOOLS)?, cluster.node(WORKER_1)?);
+    // A pod that is root can do this to itself: its own loopback makes room for the node's.
+    let out = "ip address del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 169.254.1.1; \
+        for d in all eth0; do sysctl -qw net.ipv4.conf.$d.route_localnet=1; done";
+    run(&pod, out).await?;
+    let source = PingOptions {
+        source: Some(pod.address()),
+        ..impatient()
+    };
+    let sent = node.capture(pod.host_interface(), &Filter::destination(LOOPBACK))?;
+    assert!(pod.ping_with(LOOPBACK, &source).await.is_err());
+    sent.wait_for(|_| true, SOON).await?;
+    pod.ping_with(&node, &source).await?;
+
+    // The table alone stands in between: without it the node answers.
+    node.stop_agent().await?;
+    run(&node, "nft delete table ip podlab").await?;
+    pod.ping_with(LOOPBACK, &source).await?;
+    Ok(())
+}
