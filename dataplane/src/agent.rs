@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::apply::{self, Report};
+use crate::apply::{self, Newcomers, Pass, Report};
 use crate::datastore::watch::{Change, Watch};
 use crate::datastore::{Store, check};
 use crate::desired::Desired;
@@ -45,10 +45,12 @@ pub(crate) struct Options {
     pub encap: Choice,
     /// Where health and metrics are asked for, if anywhere.
     pub serve: Option<Listen>,
+    /// How often everything is compared although no event asked for it.
+    pub resync: Duration,
+    /// For how long unknown routes on a new pod interface are left alone.
+    pub route_grace: Duration,
 }
 
-/// How often everything is compared although no event asked for it.
-const RESYNC: Duration = Duration::from_secs(90);
 /// When what the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest pause between two passes that events ask for.
@@ -90,7 +92,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     );
 
     let health = vitals.health.clone();
-    let mut agent = Agent::new(options.node, store, desired, kernel, encapsulation, vitals);
+    let mut agent = Agent::new(options, store, desired, kernel, encapsulation, vitals);
     loop {
         // Not left to the timer, which wakes up a millisecond late.
         if agent.next_pass() <= Instant::now() {
@@ -150,6 +152,8 @@ struct Agent {
     kernel: Kernel,
     encapsulation: Selected<Box<dyn Encapsulation>>,
     filter: Filter,
+    resync_interval: Duration,
+    newcomers: Newcomers,
     /// Indices of our interfaces, as of the last pass.
     interfaces: BTreeSet<u32>,
     ready: bool,
@@ -168,7 +172,7 @@ struct Agent {
 
 impl Agent {
     fn new(
-        node: String,
+        options: Options,
         store: Store,
         desired: Desired,
         kernel: Kernel,
@@ -179,7 +183,9 @@ impl Agent {
         vitals.metrics.encapsulation(encapsulation.name());
         vitals.metrics.desired(&desired);
         Self {
-            node,
+            node: options.node,
+            resync_interval: options.resync,
+            newcomers: Newcomers::new(options.route_grace),
             store,
             desired,
             kernel,
@@ -257,17 +263,24 @@ impl Agent {
             &mut self.encapsulation,
             &mut self.filter,
             &self.desired,
-            thorough,
+            Pass {
+                thorough,
+                now: begin.into_std(),
+                newcomers: &mut self.newcomers,
+            },
         );
         let end = Instant::now();
         self.not_before = end + (end - begin).min(PAUSE);
         if thorough {
-            self.resync = end + RESYNC;
+            self.resync = end + self.resync_interval;
         }
         let report = self.digest(report, end - begin)?;
         self.measure(&report, end - begin, thorough);
         if !report.errors.is_empty() {
             self.due = Some(end + RETRY);
+        }
+        if let Some(again) = report.look_again.map(Instant::from_std) {
+            self.due = Some(self.due.map_or(again, |due| due.min(again)));
         }
         self.interfaces = report.interfaces;
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -51,6 +52,13 @@ enum Command {
         /// Where /metrics, /livez and /readyz are served over HTTP: ADDRESS:PORT or unix:PATH.
         #[arg(long, value_name = "PLACE")]
         serve: Option<Listen>,
+        /// How often everything is compared although the kernel reported no change.
+        #[arg(long, value_name = "SECONDS", value_parser = interval, default_value = "90")]
+        resync: Duration,
+        /// For how long unknown routes on a new cali* interface are left alone: whoever wires
+        /// the pod may be ahead of the datastore.
+        #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+        route_grace: Duration,
     },
     /// Prints desired against actual state; changes nothing. Exit code 1 when they differ.
     Status {
@@ -85,6 +93,29 @@ enum LogFormat {
     Json,
 }
 
+/// Seconds as 90 or 0.5.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|seconds: &f64| *seconds <= MAX_SECONDS);
+    let duration = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration
+        .ok_or_else(|| format!("write a number of seconds from 0 to {MAX_SECONDS}, like 90 or 0.5"))
+}
+
+/// The same, but not so short that there is no time for anything else.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = seconds(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("write at least 0.1".to_owned());
+    }
+    Ok(interval)
+}
+
+/// A day: what is longer is a slip.
+const MAX_SECONDS: f64 = 86_400.0;
+
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -100,6 +131,8 @@ pub fn main() -> ExitCode {
             log,
             log_format,
             serve,
+            resync,
+            route_grace,
         } => {
             start_logging(log, log_format);
             let outcome = run(Options {
@@ -107,6 +140,8 @@ pub fn main() -> ExitCode {
                 node,
                 encap,
                 serve,
+                resync,
+                route_grace,
             });
             match outcome {
                 // Whoever parses the log parses the last line, too.

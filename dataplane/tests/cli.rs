@@ -296,3 +296,15 @@ fn the_doctor_answers_every_question_and_leaves_no_interface_behind() {
     );
     assert!(!Path::new("/sys/class/net/podlab-probe").exists());
 }
+
+/// A resync of no time would leave none for anything else.
+#[rstest]
+#[case("--resync", "0", "0.1")]
+#[case("--resync", "soon", "like 90 or 0.5")]
+#[case("--route-grace", "-1", "from 0 to 86400")]
+#[case("--route-grace", "1e9", "from 0 to 86400")]
+fn seconds_that_cannot_be_are_refused(#[case] flag: &str, #[case] value: &str, #[case] why: &str) {
+    let flag = format!("{flag}={value}");
+    let output = agent(&["run", "--datastore", "/", "--node", "a", &flag]);
+    refused(&output, 2, &[value, why]);
+}

@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod newcomers;
 mod pods;
 mod routes;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use crate::desired::Desired;
 use crate::encap::{Encapsulation, TUNNEL};
@@ -25,7 +27,21 @@ use crate::netlink::events::Event;
 use crate::platform::{Address, KernelError, Link, MAIN_TABLE, Platform, Route};
 use crate::report;
 
+pub(crate) use newcomers::Newcomers;
 pub(crate) use routes::PROTOCOL;
+
+/// How the names of the host's ends of pods' veth pairs begin.
+pub(crate) const POD_INTERFACES: &str = "cali";
+
+/// What a pass goes by besides the desired state.
+pub(crate) struct Pass<'a> {
+    /// Whether to look also after what the kernel sends no events about.
+    pub thorough: bool,
+    /// When it is.
+    pub now: Instant,
+    /// The pods' interfaces of the last pass, brought up to date by this one.
+    pub newcomers: &'a mut Newcomers,
+}
 
 /// What one [`sync`] found and did.
 #[derive(Debug, Default)]
@@ -36,6 +52,8 @@ pub(crate) struct Report {
     pub routes: usize,
     /// Indices of the pods' interfaces and the tunnel, for [`concerns`].
     pub interfaces: BTreeSet<u32>,
+    /// When routes are to be looked at again that are left alone until then.
+    pub look_again: Option<Instant>,
     /// What keeps the node's own part from being complete: the agent is not ready.
     pub not_ready: BTreeSet<String>,
     /// Local pods whose interface is not there or down.
@@ -118,8 +136,7 @@ impl Devices {
     }
 }
 
-/// Brings the kernel to `desired`. `thorough` also looks after what the kernel sends no events
-/// about.
+/// Brings the kernel to `desired`.
 ///
 /// # Errors
 /// Only when the kernel cannot even be read; what it refuses to change is in the report.
@@ -128,7 +145,7 @@ pub(crate) fn sync(
     encapsulation: &mut dyn Encapsulation,
     filter: &mut Filter,
     desired: &Desired,
-    thorough: bool,
+    pass: Pass<'_>,
 ) -> Result<Report, KernelError> {
     let mut report = Report::default();
     match filter.apply(platform, &Ruleset::new(desired)) {
@@ -146,23 +163,19 @@ pub(crate) fn sync(
         encapsulation,
         desired,
         &devices,
-        thorough,
+        pass.thorough,
         &mut report,
     )? {
         devices = read(platform, desired)?;
     }
     pods::sysctls(platform, desired, &devices, &mut report);
-    routes::apply(platform, desired, &devices, &mut report)?;
+    let links = devices.by_name.values();
+    pass.newcomers.look(links, desired, pass.now);
+    routes::apply(platform, desired, &devices, &pass, &mut report)?;
     pods::neighbours(platform, desired, &devices, &mut report)?;
     tunnel::strip(platform, desired, &devices, &mut report)?;
-    let ours = desired
-        .interfaces
-        .iter()
-        .map(String::as_str)
-        .chain([TUNNEL]);
-    report.interfaces = ours
-        .filter_map(|name| Some(devices.by_name.get(name)?.index))
-        .collect();
+    let tunnel = devices.by_name.get(TUNNEL).map(|link| link.index);
+    report.interfaces = pass.newcomers.interfaces().chain(tunnel).collect();
     Ok(report)
 }
 

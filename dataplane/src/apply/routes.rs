@@ -1,13 +1,14 @@
 //! The routes: which are missing, which are to go, and which are none of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use ipnet::Ipv4Net;
 
-use super::{Devices, Report};
+use super::{Devices, Pass, Report};
 use crate::desired::{Desired, Target};
 use crate::encap::TUNNEL;
-use crate::platform::{KernelError, Link, MAIN_TABLE, Platform, Route, RouteKind};
+use crate::platform::{KernelError, MAIN_TABLE, Platform, Route, RouteKind};
 
 /// `proto 80`: what Calico's Felix marks its routes with.
 pub(crate) const PROTOCOL: u8 = 80;
@@ -19,6 +20,7 @@ pub(super) fn apply(
     platform: &mut dyn Platform,
     desired: &Desired,
     devices: &Devices,
+    pass: &Pass<'_>,
     report: &mut Report,
 ) -> Result<(), KernelError> {
     let wanted = resolve(desired, devices);
@@ -27,7 +29,9 @@ pub(super) fn apply(
             report.pods_waiting.insert(interface.clone());
         }
     }
-    let plan = plan(&wanted, &platform.routes()?, &Owned::new(desired, devices));
+    let owned = Owned::new(devices, pass);
+    let plan = plan(&wanted, &platform.routes()?, &owned);
+    report.look_again = plan.look_again;
     report.conflicts = plan.conflicts.iter().map(Route::to_string).collect();
 
     let refused = platform.replace_routes(&plan.replace);
@@ -106,23 +110,28 @@ fn plain(destination: Ipv4Net) -> Route {
 
 /// Which routes belong to the agent.
 struct Owned {
-    /// The known pods' interfaces. That of a pod the datastore does not know yet is left alone:
-    /// whoever wires it may be ahead of the datastore.
+    /// The pods' interfaces, known to the datastore or not.
     pods: BTreeSet<u32>,
+    /// Those of them that are new, and until when they are: whoever wires the pod may be ahead
+    /// of the datastore.
+    new: BTreeMap<u32, Instant>,
     tunnel: Option<u32>,
 }
 
 impl Owned {
-    fn new(desired: &Desired, devices: &Devices) -> Self {
-        let index = |name: &str| devices.by_name.get(name).map(|link: &Link| link.index);
+    fn new(devices: &Devices, pass: &Pass<'_>) -> Self {
         Self {
-            pods: desired
-                .interfaces
-                .iter()
-                .filter_map(|name| index(name))
-                .collect(),
-            tunnel: index(TUNNEL),
+            pods: pass.newcomers.interfaces().collect(),
+            new: pass.newcomers.until(pass.now),
+            tunnel: devices.by_name.get(TUNNEL).map(|link| link.index),
         }
+    }
+
+    /// Until when to leave a route alone that nobody asked for. One of our own protocol is ours
+    /// and stale: it would draw packets away from where the address is now.
+    fn spared(&self, route: &Route) -> Option<Instant> {
+        let interface = route.interface.filter(|_| route.protocol != PROTOCOL)?;
+        self.new.get(&interface).copied()
     }
 
     /// Ours whoever made it.
@@ -155,6 +164,8 @@ struct Plan {
     remove: Vec<Route>,
     /// In the place of a wanted route, and not ours to replace.
     conflicts: Vec<Route>,
+    /// When the first of those ceases to be left alone that are for now.
+    look_again: Option<Instant>,
 }
 
 /// What to change so that `actual` holds everything wanted and nothing stale of ours.
@@ -184,8 +195,15 @@ fn plan(wanted: &Wanted, actual: &[Route], owned: &Owned) -> Plan {
         let overwritten = in_place && replaced.contains(&route.destination);
         // It may still be right once the interface is back; then packets were not lost.
         let waits = in_place && wanted.waiting.contains(&route.destination);
-        if !right && !overwritten && !waits {
-            plan.remove.push(route.clone());
+        if right || overwritten || waits {
+            continue;
+        }
+        match owned.spared(route) {
+            Some(until) => {
+                let first = plan.look_again.map_or(until, |first| first.min(until));
+                plan.look_again = Some(first);
+            }
+            None => plan.remove.push(route.clone()),
         }
     }
     plan

@@ -6,6 +6,7 @@ use crate::fixtures::{pool, seed};
 use crate::mac::Mac;
 use crate::platform::Neighbour;
 use rstest::rstest;
+use std::time::Duration;
 
 const NODE: &str = "k8s-worker-1";
 const PODS: [&str; 3] = ["cali0005aea454a", "calid9d486e54a8", "calied9d42cb137"];
@@ -19,6 +20,14 @@ fn wired() -> FakeKernel {
     kernel
 }
 
+fn first_pass(newcomers: &mut Newcomers) -> Pass<'_> {
+    Pass {
+        thorough: true,
+        now: Instant::now(),
+        newcomers,
+    }
+}
+
 /// One sync with the kernel backend, which does all it does through the platform. The packet
 /// filter, which has tests of its own, is in place.
 fn sync_to(kernel: &mut FakeKernel, snapshot: &Snapshot) -> Report {
@@ -27,7 +36,9 @@ fn sync_to(kernel: &mut FakeKernel, snapshot: &Snapshot) -> Report {
     filter.apply(kernel, &Ruleset::new(&desired)).unwrap();
     kernel.log.clear();
     let mut backend = candidates(Choice::Kernel).remove(0);
-    let report = sync(kernel, &mut *backend, &mut filter, &desired, true).unwrap();
+    let mut newcomers = Newcomers::new(Duration::ZERO);
+    let pass = first_pass(&mut newcomers);
+    let report = sync(kernel, &mut *backend, &mut filter, &desired, pass).unwrap();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     report
 }
@@ -39,7 +50,9 @@ fn the_packet_filter_comes_first() {
     let desired = Desired::compute(&seed(), NODE).unwrap();
     let mut backend = candidates(Choice::Kernel).remove(0);
     let mut filter = Filter::default();
-    sync(&mut kernel, &mut *backend, &mut filter, &desired, true).unwrap();
+    let mut newcomers = Newcomers::new(Duration::ZERO);
+    let pass = first_pass(&mut newcomers);
+    sync(&mut kernel, &mut *backend, &mut filter, &desired, pass).unwrap();
     assert_eq!(kernel.log[..2], ["load ruleset", "net/ipv4/ip_forward=1"]);
 }
 
@@ -329,4 +342,44 @@ fn a_pods_arp_is_no_concern_of_ours_unless_we_set_its_neighbour() {
     for always in [Event::Link, Event::Address, Event::Lost] {
         assert!(ask(&snapshot, &always), "{always:?}");
     }
+}
+
+/// The plugin that wires a pod is ahead of the datastore by some seconds, never by more.
+#[test]
+fn unknown_routes_on_a_new_pod_interface_have_ten_seconds() {
+    let mut kernel = wired();
+    let desired = Desired::compute(&seed(), NODE).unwrap();
+    let mut backend = candidates(Choice::Kernel).remove(0);
+    let (mut filter, begin) = (Filter::default(), Instant::now());
+    let mut newcomers = Newcomers::new(Duration::from_secs(10));
+    let mut at = |kernel: &mut FakeKernel, seconds| {
+        let now = begin + Duration::from_secs(seconds);
+        let pass = Pass {
+            thorough: false,
+            now,
+            newcomers: &mut newcomers,
+        };
+        let report = sync(kernel, &mut *backend, &mut filter, &desired, pass).unwrap();
+        report
+            .look_again
+            .map(|again| again.duration_since(begin).as_secs())
+    };
+    assert_eq!(at(&mut kernel, 0), None, "nothing to be left alone");
+
+    let interface = Some(kernel.add_link("cali00000000000", "veth"));
+    let route = Route {
+        interface,
+        protocol: 3,
+        ..kernel.routes[0].clone()
+    };
+    let plugins = Route {
+        destination: "192.168.1.99/32".parse().unwrap(),
+        ..route
+    };
+    kernel.routes.push(plugins.clone());
+    assert_eq!(at(&mut kernel, 5), Some(15));
+    assert_eq!(at(&mut kernel, 14), Some(15));
+    assert!(kernel.routes.contains(&plugins));
+    assert_eq!(at(&mut kernel, 15), None);
+    assert!(!kernel.routes.contains(&plugins));
 }

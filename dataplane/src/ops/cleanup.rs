@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use super::replica::Replica;
 use super::status::route_text;
-use crate::apply::PROTOCOL;
+use crate::apply::{POD_INTERFACES, PROTOCOL};
 use crate::encap::{self, TUNNEL};
 use crate::failure::Failure;
 use crate::netlink::{Kernel, name_of, tables};
@@ -27,8 +27,6 @@ use crate::report;
 
 /// Name of the agent's one nftables table.
 const TABLE: &str = "podlab";
-/// How the names of the host's ends of pods' veth pairs begin.
-const POD_INTERFACES: &str = "cali";
 /// `proto kernel`: routes that come and go with an address.
 const KERNEL_PROTOCOL: u8 = 2;
 

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::replica::{Replica, route_key};
-use crate::apply::{self, PROTOCOL, Report};
+use crate::apply::{self, Newcomers, PROTOCOL, Pass, Report};
 use crate::datastore::Store;
 use crate::desired::{Desired, Peers};
 use crate::encap::{EncapError, Encapsulation, TUNNEL, TunnelSpec};
@@ -72,12 +73,18 @@ impl Comparison {
     ) -> Result<Self, crate::platform::KernelError> {
         let before = Replica::of(platform, proc_sys)?;
         let mut after = before.clone();
+        let pass = Pass {
+            thorough: false,
+            now: Instant::now(),
+            // What the agent may leave alone for some seconds yet is not desired, either.
+            newcomers: &mut Newcomers::new(Duration::ZERO),
+        };
         let report = apply::sync(
             &mut after,
             &mut AnyTunnel,
             &mut Filter::default(),
             desired,
-            false,
+            pass,
         )?;
         Ok(Self {
             rows: rows(&before, &after, desired),

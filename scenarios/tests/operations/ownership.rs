@@ -1,10 +1,12 @@
 //! Whose routes are whose.
 
 use anyhow::Result;
+use podlab::agent::PodlabAgent;
+use podlab::eventually::eventually;
 use podlab_scenarios::seed::{self, WORKER_1};
 use rstest::rstest;
 
-use crate::program::{routes_are, ttl};
+use crate::program::{SOON, routes_are, ttl};
 
 /// If this fails, what a routing daemon left behind stands in the way of the agent's routes, or
 /// an administrator loses his.
@@ -41,6 +43,52 @@ async fn item_10_stray_bird_routes_go_and_static_ones_stay(#[case] runs: bool) -
         node.start_agent().await?;
         assert_eq!(node.routes().await?, wanted);
     }
+    assert_eq!(ttl(&cluster).await?, 62);
+    Ok(())
+}
+
+/// If this fails, a CNI plugin that is some seconds ahead of the datastore finds the routes gone
+/// that it has just made, or the routes of a pod that never came stay for ever.
+#[rstest]
+#[case::new("3600", true)]
+#[case::not_new_any_more("0.1", false)]
+#[tokio::test]
+async fn unknown_routes_on_a_new_pod_interface_are_left_alone_for_a_while(
+    #[case] grace: &str,
+    #[case] stays: bool,
+) -> Result<()> {
+    const PLUGINS: &str = "192.168.1.99/32";
+    const STALE: &str = "192.168.1.98/32";
+    let agent = PodlabAgent::new().args(["--route-grace", grace]);
+    let cluster = seed::spec().boot_with(agent).await?;
+    let node = cluster.node(WORKER_1)?;
+    for command in [
+        "ip link add cali0123456789a type veth peer name peer",
+        "ip link set cali0123456789a up",
+        &format!("ip route add {PLUGINS} dev cali0123456789a"),
+        // One that bears the agent's own mark has no such time.
+        &format!("ip route add {STALE} dev cali0123456789a proto 80"),
+    ] {
+        node.exec(command).await?.success()?;
+    }
+    let is_there = async |destination: &str| -> Result<bool> {
+        let routes = node.routes().await?;
+        let mut routes = routes.iter().map(|route| route.destination.to_string());
+        Ok(routes.any(|there| there == destination))
+    };
+    let goes: &[&str] = if stays { &[STALE] } else { &[STALE, PLUGINS] };
+    for destination in goes {
+        eventually(format!("{destination} goes"), SOON, || async {
+            match is_there(destination).await {
+                Ok(false) => Ok(()),
+                Ok(true) => Err("it is there".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+    }
+    // The agent has looked at the routes since.
+    assert_eq!(is_there(PLUGINS).await?, stays);
     assert_eq!(ttl(&cluster).await?, 62);
     Ok(())
 }

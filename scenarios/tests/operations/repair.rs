@@ -4,6 +4,7 @@
 //! metrics: one resync, the one at the start.
 
 use anyhow::{Context, Result};
+use podlab::agent::PodlabAgent;
 use podlab::eventually::eventually;
 use podlab::process::Program;
 use podlab::{Cluster, Node};
@@ -161,6 +162,33 @@ async fn programs_are_back(#[case] damage: &str) -> Result<()> {
         Some(cluster) => is_undone(&cluster, damage).await,
         None => Ok(()),
     }
+}
+
+/// Proves that what the kernel reports to nobody is put right by the resync.
+#[rstest]
+#[case::route_localnet("net/ipv4/conf/calied9d42cb137/route_localnet", "0", "1")]
+#[case::proxy_delay("net/ipv4/neigh/calied9d42cb137/proxy_delay", "80", "0")]
+#[tokio::test]
+async fn unreported_sysctls_are_back_with_the_resync(
+    #[case] path: &str,
+    #[case] damage: &str,
+    #[case] good: &str,
+) -> Result<()> {
+    let agent = PodlabAgent::new().args(["--resync", "0.5"]);
+    let cluster = seed::spec().boot_with(agent).await?;
+    let node = cluster.node(WORKER_1)?;
+    let read = async || run(&node, &format!("cat /proc/sys/{path}")).await;
+    assert_eq!(read().await?.trim(), good);
+    run(&node, &format!("echo {damage} > /proc/sys/{path}")).await?;
+    eventually(format!("{path} is {good}"), SOON, || async {
+        let now = read().await.map_err(words)?;
+        match now.trim() == good {
+            true => Ok(()),
+            false => Err(now),
+        }
+    })
+    .await?;
+    Ok(())
 }
 
 /// Proves that the same things of somebody else's are left alone while ours are repaired.

@@ -1,5 +1,7 @@
 //! Changes the allow-list of the tc program by hand, as `nft delete element` changes that of the
 //! table: the map is found through the program, and the program through the interface.
+//!
+//! The kernel does not report such a change, so it is undone by the resync.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,8 +10,35 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::libc;
 use podlab::Node;
+use podlab::agent::PodlabAgent;
+use podlab::eventually::eventually;
+use podlab_scenarios::backend;
+use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 
-use crate::setup::run;
+use crate::setup::{SOON, impatient, run};
+
+/// Proves that a node whose allow-list somebody has cut takes that peer's packets again.
+#[tokio::test]
+async fn the_resync_puts_the_allow_list_right() -> Result<()> {
+    let agent = PodlabAgent::with_encapsulation("ebpf").args(["--resync", "0.5"]);
+    let Some(cluster) = backend::boot(seed::spec(), agent, "ebpf").await? else {
+        return Ok(());
+    };
+    let node = cluster.node(WORKER_1)?;
+    let (one, two) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    two.ping(&one).await?;
+    let agent = node.agent_id().context("an agent runs")?;
+    run(&node, &format!("kill -STOP {agent}")).await?;
+    remove_peer(&node, two.node().address()).await?;
+    assert!(two.ping_with(&one, &impatient()).await.is_err());
+    run(&node, &format!("kill -CONT {agent}")).await?;
+    eventually("the peer's packets are taken again", SOON, || async {
+        let reply = two.ping_with(&one, &impatient()).await;
+        reply.map(drop).map_err(|error| error.to_string())
+    })
+    .await?;
+    Ok(())
+}
 
 /// Commands of bpf(2), from linux/bpf.h.
 const MAP_DELETE_ELEM: i64 = 3;

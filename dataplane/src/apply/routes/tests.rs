@@ -3,15 +3,21 @@ use crate::apply::fake::FakeKernel;
 use crate::platform::Routes as _;
 use proptest::prelude::*;
 use rstest::rstest;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 const UNDERLAY: u32 = 1;
 const POD: u32 = 2;
-const UNKNOWN_POD: u32 = 3;
+const NEW_POD: u32 = 3;
 const TUNNEL_INDEX: u32 = 4;
+
+/// When the new pod's interface ceases to be new.
+static UNTIL: LazyLock<Instant> = LazyLock::new(|| Instant::now() + Duration::from_secs(10));
 
 fn owned() -> Owned {
     Owned {
-        pods: [POD].into(),
+        pods: [POD, NEW_POD].into(),
+        new: [(NEW_POD, *UNTIL)].into(),
         tunnel: Some(TUNNEL_INDEX),
     }
 }
@@ -47,7 +53,10 @@ enum Fate {
 #[case::kernels_own("192.168.9.0/24", POD, KERNEL, Fate::Untouched)]
 #[case::strangers_on_a_pods_interface("192.168.9.0/24", POD, 3, Fate::Removed)]
 #[case::administrators_on_a_pods_interface("192.168.9.0/24", POD, STATIC, Fate::Removed)]
-#[case::plugin_ahead_of_the_datastore("192.168.9.0/24", UNKNOWN_POD, 3, Fate::Untouched)]
+#[case::plugin_ahead_of_the_datastore("192.168.9.0/24", NEW_POD, 3, Fate::Untouched)]
+#[case::administrator_ahead_of_it("192.168.9.0/24", NEW_POD, STATIC, Fate::Untouched)]
+#[case::ours_on_a_new_interface("192.168.9.0/24", NEW_POD, PROTOCOL, Fate::Removed)]
+#[case::strangers_in_our_place_on_a_new_one("192.168.2.0/24", NEW_POD, 3, Fate::Replaced)]
 #[case::birds_to_nowhere("192.168.9.0/24", TUNNEL_INDEX, BIRD, Fate::Removed)]
 #[case::birds_elsewhere("192.168.9.0/24", UNDERLAY, BIRD, Fate::Untouched)]
 #[case::administrators_on_the_tunnel("192.168.9.0/24", TUNNEL_INDEX, STATIC, Fate::Untouched)]

@@ -17,7 +17,11 @@ fn synced() -> (FakeKernel, Desired, tempfile::TempDir) {
         &mut AnyTunnel,
         &mut Filter::default(),
         &desired,
-        true,
+        Pass {
+            thorough: true,
+            now: Instant::now(),
+            newcomers: &mut Newcomers::new(Duration::ZERO),
+        },
     )
     .unwrap();
     let proc_sys = tempfile::tempdir().unwrap();
