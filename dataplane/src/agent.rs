@@ -29,6 +29,7 @@ use crate::desired::Desired;
 use crate::encap::{self, Choice, Encapsulation, Selected};
 use crate::failure::Failure;
 use crate::filter::Filter;
+use crate::mtu_file;
 use crate::netlink::Kernel;
 use crate::netlink::events::{Event, Events};
 use crate::notices::Notices;
@@ -37,6 +38,7 @@ use crate::ops::Vitals;
 use crate::ops::listen::Listen;
 use crate::ops::server::Server;
 use crate::platform::KernelError;
+use crate::report;
 
 /// What the command line says.
 pub(crate) struct Options {
@@ -45,6 +47,8 @@ pub(crate) struct Options {
     pub encap: Choice,
     /// Where health and metrics are asked for, if anywhere.
     pub serve: Option<Listen>,
+    /// Where the pods' MTU is written to, if anywhere.
+    pub mtu_file: Option<PathBuf>,
     /// How often everything is compared although no event asked for it.
     pub resync: Duration,
     /// For how long unknown routes on a new pod interface are left alone.
@@ -153,6 +157,7 @@ struct Agent {
     encapsulation: Selected<Box<dyn Encapsulation>>,
     filter: Filter,
     resync_interval: Duration,
+    mtu_file: Option<PathBuf>,
     newcomers: Newcomers,
     /// Indices of our interfaces, as of the last pass.
     interfaces: BTreeSet<u32>,
@@ -185,6 +190,7 @@ impl Agent {
         Self {
             node: options.node,
             resync_interval: options.resync,
+            mtu_file: options.mtu_file,
             newcomers: Newcomers::new(options.route_grace),
             store,
             desired,
@@ -269,6 +275,7 @@ impl Agent {
                 newcomers: &mut self.newcomers,
             },
         );
+        let report = report.map(|report| self.publish(report));
         let end = Instant::now();
         self.not_before = end + (end - begin).min(PAUSE);
         if thorough {
@@ -284,6 +291,18 @@ impl Agent {
         }
         self.interfaces = report.interfaces;
         Ok(())
+    }
+
+    /// Tells whoever wires pods which MTU to give them.
+    fn publish(&self, mut report: Report) -> Report {
+        if let (Some(path), Some(mtu)) = (&self.mtu_file, report.pod_mtu) {
+            match mtu_file::write(path, mtu) {
+                Ok(true) => info!("pods that are wired from now on get MTU {mtu}"),
+                Ok(false) => {}
+                Err(error) => drop(report.errors.insert(report::line(&error))),
+            }
+        }
+        report
     }
 
     /// Tells those who ask from outside.

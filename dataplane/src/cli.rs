@@ -52,6 +52,9 @@ enum Command {
         /// Where /metrics, /livez and /readyz are served over HTTP: ADDRESS:PORT or unix:PATH.
         #[arg(long, value_name = "PLACE")]
         serve: Option<Listen>,
+        /// Where to write the MTU for pods that are wired from now on, as /var/lib/calico/mtu is.
+        #[arg(long, value_name = "FILE")]
+        mtu_file: Option<PathBuf>,
         /// How often everything is compared although the kernel reported no change.
         #[arg(long, value_name = "SECONDS", value_parser = interval, default_value = "90")]
         resync: Duration,
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
             log,
             log_format,
             serve,
+            mtu_file,
             resync,
             route_grace,
         } => {
@@ -140,6 +144,7 @@ pub fn main() -> ExitCode {
                 node,
                 encap,
                 serve,
+                mtu_file,
                 resync,
                 route_grace,
             });

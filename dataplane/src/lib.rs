@@ -56,6 +56,7 @@ mod filter;
 #[cfg(test)]
 mod fixtures;
 pub mod mac;
+mod mtu_file;
 mod netlink;
 mod notices;
 mod notify;

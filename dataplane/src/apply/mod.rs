@@ -52,6 +52,8 @@ pub(crate) struct Report {
     pub routes: usize,
     /// Indices of the pods' interfaces and the tunnel, for [`concerns`].
     pub interfaces: BTreeSet<u32>,
+    /// The MTU of pods that are wired from now on; `None` without an underlay.
+    pub pod_mtu: Option<u32>,
     /// When routes are to be looked at again that are left alone until then.
     pub look_again: Option<Instant>,
     /// What keeps the node's own part from being complete: the agent is not ready.

@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 
 use super::{Devices, Report};
-use crate::desired::Desired;
+use crate::desired::{self, Desired, Interface, pod_mtu};
 use crate::encap::{EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::platform::{Address, KernelError, Link, Platform};
 use crate::report;
@@ -30,6 +30,8 @@ pub(super) fn apply(
             .not_ready
             .insert(format!("the underlay interface {} is down", underlay.name));
     }
+    let mtu = underlay_mtu(desired, devices, underlay);
+    report.pod_mtu = Some(pod_mtu(desired.tunnel.map(|tunnel| tunnel.mtu), mtu));
     let Some(tunnel) = desired.tunnel else {
         if let Err(error) = encapsulation.receive_only(&desired.peers) {
             refused(&error, report);
@@ -38,7 +40,7 @@ pub(super) fn apply(
     };
     let links: Vec<Link> = devices.by_name.values().cloned().collect();
     let spec = TunnelSpec {
-        mtu: tunnel.mtu.on(underlay.mtu),
+        mtu: tunnel.mtu.on(mtu),
         underlay,
         node_address: own.addr(),
         peers: &desired.peers,
@@ -55,6 +57,18 @@ pub(super) fn apply(
     let links = if changed { platform.links()? } else { links };
     let device = links.iter().find(|link| link.name == TUNNEL);
     Ok(addresses(platform, device, tunnel.address.map(Ipv4Net::from), report)? || changed)
+}
+
+fn underlay_mtu(desired: &Desired, devices: &Devices, underlay: &Link) -> u32 {
+    fn interface(link: &Link) -> Interface<'_> {
+        Interface {
+            name: &link.name,
+            up: link.up,
+            mtu: link.mtu,
+        }
+    }
+    let all = devices.by_name.values().map(interface);
+    desired::underlay_mtu(interface(underlay), all, &desired.mtu_interfaces)
 }
 
 /// Takes the tunnel's address away when no pool encapsulates.

@@ -6,6 +6,7 @@
 //! - `watch`: which files changed.
 
 mod check;
+mod pattern;
 mod poll;
 pub mod record;
 mod store;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::{Fault, check};
+pub use pattern::InterfacePattern;
 pub use record::{Config, Endpoint, Mode, Node, Pool};
 pub use store::{Store, StoreError};
 

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::de::{Deserialize, Deserializer, Error};
 
+use super::InterfacePattern;
 use crate::mac::Mac;
 
 /// When packets between two nodes are put into IPIP (Calico's `ipipMode`).
@@ -47,6 +48,9 @@ pub struct Config {
     /// Addresses outside the cluster that may exchange tunnel packets with its nodes (Calico's
     /// `externalNodesList`).
     pub external_nodes: BTreeSet<Ipv4Net>,
+    /// Interfaces by which packets between nodes may come and go: the lowest MTU of those that
+    /// are up counts (Calico's `mtuIfacePattern`). By default the names of network cards.
+    pub mtu_interface_pattern: InterfacePattern,
 }
 
 /// `nodes/NAME.json`: a node of the cluster.
@@ -93,6 +97,8 @@ struct PoolFile {
 struct ConfigFile {
     #[serde(default)]
     external_nodes: Vec<Prefix>,
+    #[serde(default)]
+    mtu_interface_pattern: InterfacePattern,
 }
 
 #[derive(serde::Deserialize)]
@@ -146,6 +152,7 @@ impl From<ConfigFile> for Config {
         let external_nodes = file.external_nodes.into_iter().map(|net| net.0);
         Self {
             external_nodes: external_nodes.collect(),
+            mtu_interface_pattern: file.mtu_interface_pattern,
         }
     }
 }
@@ -401,6 +408,10 @@ mod tests {
     )]
     #[case(r#"{"external_nodes":["10.99.0.1"]}"#, "with a prefix length")]
     #[case(r#"{"external":[]}"#, "unknown field `external`")]
+    #[case(
+        r#"{"mtu_interface_pattern":"eth("}"#,
+        "\"eth(\" is no regular expression: "
+    )]
     fn a_bad_config_is_refused(#[case] json: &str, #[case] why: &str) {
         let error = error::<Config>(json);
         assert!(error.contains(why), "{error}");

@@ -4,6 +4,7 @@
 //! indices or which backend makes the tunnel; `apply` fills that in from what
 //! the kernel reports.
 
+mod mtu;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -13,8 +14,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::datastore::{Mode, Snapshot};
+use crate::datastore::{InterfacePattern, Snapshot};
 use crate::mac::Mac;
+
+pub use mtu::{Interface, TunnelMtu, pod_mtu, underlay_mtu};
 
 /// The state to bring the kernel of one node to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Desired {
     pub pod_sources: BTreeSet<(String, Ipv4Addr)>,
     /// The address pools.
     pub pools: Pools,
+    /// Interfaces whose MTU counts besides that of the one with the node's address.
+    pub mtu_interfaces: InterfacePattern,
 }
 
 /// Who tunnel packets are accepted from and sent to.
@@ -77,33 +82,6 @@ pub struct Tunnel {
     pub address: Option<Ipv4Addr>,
     /// Its MTU.
     pub mtu: TunnelMtu,
-}
-
-/// The tunnel's MTU, as far as the datastore determines it.
-///
-/// One device serves all pools, so the smallest that any of them asks for holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunnelMtu {
-    /// The smallest one that a pool states.
-    explicit: Option<u32>,
-    /// Some pool states none and takes what the underlay allows.
-    inherited: bool,
-}
-
-/// Length of the outer IPv4 header, which has no options.
-const OUTER_HEADER: u32 = 20;
-
-impl TunnelMtu {
-    /// The MTU in bytes on an underlay whose own is `underlay`.
-    #[must_use]
-    pub fn on(self, underlay: u32) -> u32 {
-        let inherited = underlay.saturating_sub(OUTER_HEADER);
-        match self.explicit {
-            Some(explicit) if self.inherited => explicit.min(inherited),
-            Some(explicit) => explicit,
-            None => inherited,
-        }
-    }
 }
 
 /// Where packets to a destination go.
@@ -158,7 +136,7 @@ impl Desired {
         let local = routes::local_addresses(snapshot, name);
         Ok(Self {
             address: node.address,
-            tunnel: tunnel_mtu(snapshot).map(|mtu| Tunnel {
+            tunnel: TunnelMtu::of(snapshot).map(|mtu| Tunnel {
                 address: node.tunnel_address,
                 mtu,
             }),
@@ -197,20 +175,7 @@ impl Desired {
                     .map(|pool| pool.cidr)
                     .collect(),
             },
+            mtu_interfaces: snapshot.config.mtu_interface_pattern.clone(),
         })
     }
-}
-
-/// `None` when no pool encapsulates.
-fn tunnel_mtu(snapshot: &Snapshot) -> Option<TunnelMtu> {
-    let mtus: Vec<Option<u32>> = snapshot
-        .pools
-        .values()
-        .filter(|pool| pool.encapsulation != Mode::Never)
-        .map(|pool| pool.tunnel_mtu)
-        .collect();
-    (!mtus.is_empty()).then(|| TunnelMtu {
-        explicit: mtus.iter().copied().flatten().min(),
-        inherited: mtus.contains(&None),
-    })
 }

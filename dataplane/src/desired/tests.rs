@@ -1,4 +1,5 @@
 use super::*;
+use crate::datastore::Mode;
 use crate::datastore::{Pool, Store};
 use crate::fixtures::{endpoint, node, pool, seed};
 use proptest::prelude::*;

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     refused: Counter,
     routes: Gauge,
     conflicts: Gauge,
+    pod_mtu: Gauge,
     peers: Gauge,
     pods: Gauge,
     pods_waiting: Gauge,
@@ -118,6 +119,11 @@ impl Default for Metrics {
                 "route_conflicts",
                 "Administrator's routes in the place of ours",
             ),
+            pod_mtu: gauge(
+                r,
+                "pod_mtu_bytes",
+                "MTU of pods that are wired from now on; 0 while it is not known",
+            ),
             peers: gauge(
                 r,
                 "peers",
@@ -166,6 +172,7 @@ impl Metrics {
         }
         self.refused.inc_by(report.errors.len() as u64);
         set(&self.routes, report.routes);
+        self.pod_mtu.set(report.pod_mtu.unwrap_or(0).into());
         set(&self.conflicts, report.conflicts.len());
         set(&self.pods_waiting, report.pods_waiting.len());
     }
@@ -222,6 +229,7 @@ mod tests {
         metrics.encapsulation("ebpf");
         let mut report = Report {
             routes: 7,
+            pod_mtu: Some(1480),
             ..Report::default()
         };
         report.changes.routes = 3;
@@ -242,6 +250,7 @@ mod tests {
             ("refusals_total", "2"),
             ("routes", "7"),
             ("pods_waiting", "1"),
+            ("pod_mtu_bytes", "1480"),
             ("pass_duration_seconds_count", "2"),
             ("pass_duration_seconds_bucket{le=\"0.002\"}", "0"),
             ("pass_duration_seconds_bucket{le=\"0.004\"}", "2"),

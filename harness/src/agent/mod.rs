@@ -9,6 +9,8 @@
 //! `NOTIFY_SOCKET` (an abstract one, so it starts with `@`). Two more lines are understood:
 //! `X_ENCAP=name` and `X_ENCAP_WHY=text` say which encapsulation was chosen and why.
 //!
+//! An agent may tell whoever wires pods which MTU to give them, see [`Agent::mtu_file`].
+//!
 //! Invariant: the harness starts agents, it never links one. Another agent takes the place of
 //! ours by implementing [`Agent`].
 
@@ -32,7 +34,19 @@ pub trait Agent: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`AgentError::NotBuilt`] when there is nothing to start.
     fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError>;
+
+    /// The name of the file in [`FOLDER`] in which it keeps the MTU of pods that are wired from
+    /// now on, in decimal digits, as Calico's agent does in `/var/lib/calico/mtu`. Without it, or
+    /// while there is no such file, pods are wired with the MTU of their pool or underlay.
+    fn mtu_file(&self) -> Option<&str> {
+        None
+    }
 }
+
+/// A folder that every node has for what its agent tells others on the node.
+pub const FOLDER: &str = "/run/podlab/agent";
+
+const MTU_FILE: &str = "mtu";
 
 /// `podlab-agent`, the agent of this project.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +89,12 @@ impl Agent for PodlabAgent {
             .arg(datastore)
             .args(["--node", node])
             .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")])
+            .arg("--mtu-file")
+            .arg(Path::new(FOLDER).join(MTU_FILE))
             .args(&self.arguments))
+    }
+
+    fn mtu_file(&self) -> Option<&str> {
+        Some(MTU_FILE)
     }
 }

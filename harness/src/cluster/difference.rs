@@ -206,12 +206,20 @@ impl Difference<'_> {
             let pod = self.cluster.pod_state(&plan.name)?;
             let node = self.cluster.node_state(&plan.node)?;
             self.cluster.files.write_pod_hosts(plan)?;
-            wiring::wire_pod(&node.machine, &pod.machine, plan).await?;
+            let mtu = self.pod_mtu(plan);
+            wiring::wire_pod(&node.machine, &pod.machine, plan, mtu).await?;
             pod.is_now(plan, node);
             Ok::<_, Error>(())
         });
         try_join_all(wire).await?;
         Ok(())
+    }
+
+    /// As a CNI plugin does it: what the node's agent says, if there is one that does.
+    fn pod_mtu(&self, pod: &PodPlan) -> u32 {
+        let file = self.cluster.agent.mtu_file();
+        let said = file.and_then(|file| self.cluster.files.pod_mtu(&pod.node, file));
+        said.unwrap_or(pod.mtu)
     }
 
     fn write_datastore(&self) -> Result<(), Error> {

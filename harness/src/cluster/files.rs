@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent;
 use crate::error::Error;
 use crate::namespace::{BindMount, MountPlan};
 use crate::spec::{Plan, PodPlan};
@@ -45,6 +46,7 @@ impl Files {
     pub(super) fn forget_node(&self, name: &str) {
         self.forget(&format!("hostname-{name}"));
         self.forget(&format!("agent-{name}.log"));
+        std::fs::remove_dir_all(self.agent_folder(name)).ok();
     }
 
     /// Removes what is left of a pod.
@@ -66,12 +68,32 @@ impl Files {
         self.root.join(format!("agent-{node}.log"))
     }
 
-    /// A node knows every node by name and sees the datastore.
+    fn agent_folder(&self, node: &str) -> PathBuf {
+        self.root.join(format!("agent-{node}"))
+    }
+
+    /// What the agent on `node` says in the file `name` of its folder; `None` if it does not.
+    pub(super) fn pod_mtu(&self, node: &str, name: &str) -> Option<u32> {
+        let path = self.agent_folder(node).join(name);
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
+    /// A node knows every node by name, sees the datastore, and has a folder for its agent.
     pub(super) fn node_mounts(&self, name: &str) -> Result<MountPlan, Error> {
         let mut binds = self.etc(name, self.root.join("hosts"))?;
         binds.push(BindMount {
             source: self.datastore(),
             target: DATASTORE_IN_NODE.into(),
+        });
+        let agent = self.agent_folder(name);
+        std::fs::create_dir_all(&agent).map_err(|source| Error::State {
+            operation: "make",
+            path: agent.clone(),
+            source,
+        })?;
+        binds.push(BindMount {
+            source: agent,
+            target: agent::FOLDER.into(),
         });
         Ok(MountPlan { binds })
     }

@@ -175,18 +175,23 @@ pub(super) async fn announce(node: &NodeState, interface: &str) -> Result<(), Er
 
 /// A pod's veth pair and routes, as Calico's CNI plugin makes them: the address as /32, and a
 /// gateway 169.254.1.1 that nobody has; the node answers for it by proxy ARP.
-pub(super) async fn wire_pod(node: &Machine, pod: &Machine, of: &PodPlan) -> Result<(), Error> {
+pub(super) async fn wire_pod(
+    node: &Machine,
+    pod: &Machine,
+    of: &PodPlan,
+    mtu: u32,
+) -> Result<(), Error> {
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
     let end = VethEnd {
         name: &of.host_interface(),
         mac: MacAddress::CALI,
-        mtu: of.mtu,
+        mtu,
         master: None,
     };
     let peer = VethPeer {
         name: POD_DEVICE,
         mac: of.mac(),
-        mtu: of.mtu,
+        mtu,
         namespace: pod.namespaces().net_fd(),
     };
     node.netlink().add_veth(end, peer).await?;

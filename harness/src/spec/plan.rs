@@ -64,7 +64,7 @@ pub(crate) struct PodPlan {
     pub(crate) address: Ipv4Addr,
     /// The name of its node.
     pub(crate) node: String,
-    /// The MTU of its `eth0` in bytes.
+    /// The MTU of its `eth0` in bytes, where no agent says another.
     pub(crate) mtu: u32,
     pub(crate) containers: Vec<ContainerPlan>,
 }

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use podlab::Node;
+use podlab::agent::FOLDER;
 use podlab::probe::icmp::PingOptions;
-use podlab::spec::Encapsulation::Always;
+use podlab::spec::Encapsulation::{Always, Never};
 
 use crate::world::{POOL, all_pairs, route, route_is, soon, two_subnets};
 
@@ -43,9 +44,10 @@ async fn item_02_an_explicit_mtu_wins() -> Result<()> {
     all_pairs(&cluster).await
 }
 
-/// Proves that a narrow interface which is down does not narrow the tunnel.
+/// Proves that packets fit by whichever interface they come and go: the narrowest one that is up
+/// counts, and from the moment that it is.
 #[tokio::test]
-async fn item_02_an_interface_that_is_down_does_not_count() -> Result<()> {
+async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
     let spec = two_subnets(Always).node("n4", |n| {
         n.address("10.13.0.14/24")
             .block("192.168.4.0/24")
@@ -53,10 +55,95 @@ async fn item_02_an_interface_that_is_down_does_not_count() -> Result<()> {
     });
     let cluster = spec.boot().await?;
     let n4 = cluster.node("n4")?;
+    tunnel_mtu_is(&n4, 1280).await?;
     n4.set_link_up("eth1", false).await?;
     tunnel_mtu_is(&n4, 1480).await?;
     n4.set_underlay_mtu(1400).await?;
-    tunnel_mtu_is(&n4, 1380).await
+    tunnel_mtu_is(&n4, 1380).await?;
+    n4.set_link_up("eth1", true).await?;
+    tunnel_mtu_is(&n4, 1280).await?;
+    all_pairs(&cluster).await?;
+
+    // Whoever knows better says so, without a restart.
+    let config = cluster.datastore();
+    config.write("config.json", br#"{"mtu_interface_pattern":"^eth0$"}"#)?;
+    tunnel_mtu_is(&n4, 1380).await?;
+    config.write("config.json", b"{}")?;
+    tunnel_mtu_is(&n4, 1280).await
+}
+
+/// Proves that interfaces which carry nothing between nodes do not narrow the tunnel: it would
+/// shrink with the first pod that has a small MTU, or with a bridge for local containers.
+#[tokio::test]
+async fn item_02_other_kinds_of_interfaces_do_not_count() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let n1 = cluster.node("n1")?;
+    for add in [
+        "ip link add docker0 mtu 1200 type bridge",
+        "ip link set docker0 up",
+        "ip link add veth0 mtu 1200 type veth peer name cali0123456789a mtu 1200",
+        "ip link set veth0 up",
+        "ip link set cali0123456789a up",
+    ] {
+        n1.exec(add).await?.success()?;
+    }
+    tunnel_mtu_is(&n1, 1480).await?;
+    // What the agent makes of the links, it has made by the time of this change.
+    n1.set_underlay_mtu(1450).await?;
+    tunnel_mtu_is(&n1, 1430).await
+}
+
+/// Proves that pods get the MTU that the agent on their node tells, not the one of the time when
+/// the cluster was made: with a larger one their packets are cut or lost.
+#[tokio::test]
+async fn pods_are_wired_with_the_mtu_that_the_agent_tells() -> Result<()> {
+    let cluster = two_subnets(Always).boot().await?;
+    let n1 = cluster.node("n1")?;
+    let wire = async |name: &str, address: &str| -> Result<(u32, u32)> {
+        let pod = cluster
+            .add_pod(name, |p| p.on("n1").address(address))
+            .await?;
+        let mtu = async |links: Vec<podlab::netlink::Link>, name: &str| {
+            let mut links = links.into_iter();
+            links.find(|link| link.name == name).map(|link| link.mtu)
+        };
+        let inside = mtu(pod.links().await?, "eth0").await;
+        let outside = mtu(n1.links().await?, &pod.host_interface()).await;
+        let both = inside.zip(outside);
+        both.ok_or_else(|| anyhow::anyhow!("a pod without interface"))
+    };
+    assert_eq!(wire("a", "192.168.1.21").await?, (1480, 1480));
+    // Of this the harness knows nothing.
+    for add in [
+        "ip link add eth7 mtu 1350 type veth peer name peer",
+        "ip link set eth7 up",
+    ] {
+        n1.exec(add).await?.success()?;
+    }
+    said_is(&n1, "1330").await?;
+    assert_eq!(wire("b", "192.168.1.22").await?, (1330, 1330));
+    // Without a tunnel there is no header to make room for.
+    cluster
+        .set_pool(POOL, |pool| pool.encapsulation(Never))
+        .await?;
+    said_is(&n1, "1350").await?;
+    assert_eq!(wire("c", "192.168.1.23").await?, (1350, 1350));
+    // Somebody deletes the file: it is written again when the agent looks next.
+    n1.exec(format!("rm {FOLDER}/mtu").as_str())
+        .await?
+        .success()?;
+    n1.exec("ip link set eth7 mtu 1340").await?.success()?;
+    said_is(&n1, "1340").await
+}
+
+/// Waits until the agent's file says this.
+async fn said_is(node: &Node, mtu: &str) -> Result<()> {
+    soon(format!("the agent says {mtu}"), || async {
+        let said = node.exec(format!("cat {FOLDER}/mtu").as_str()).await?;
+        anyhow::ensure!(said.stdout.trim() == mtu, "it says {:?}", said.stdout);
+        Ok(())
+    })
+    .await
 }
 
 /// Proves that the fabric grows with its nodes: a bridge that stays narrow drops without a word.
@@ -81,7 +168,7 @@ async fn a_wider_underlay_carries_wider_packets() -> Result<()> {
 async fn tunnel_mtu_is(node: &Node, mtu: u32) -> Result<()> {
     let what = format!("{}: the tunnel's MTU is {mtu}", node.name());
     let elsewhere = match node.name() {
-        "n3" => "192.168.2.0/24",
+        "n3" | "n4" => "192.168.2.0/24",
         _ => "192.168.3.0/24",
     };
     soon(what, || async {
