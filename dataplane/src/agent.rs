@@ -12,12 +12,13 @@
 //!
 //! A pass is followed by a pause as long as the pass took, a tenth of a second at most: the
 //! first event of a burst is answered at once, and a thousand more do not cost a thousand
-//! passes.
+//! passes. A deleted route is put back without one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -37,7 +38,7 @@ use crate::notify;
 use crate::ops::Vitals;
 use crate::ops::listen::Listen;
 use crate::ops::server::Server;
-use crate::platform::KernelError;
+use crate::platform::{KernelError, Route};
 use crate::report;
 
 /// What the command line says.
@@ -121,9 +122,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
                 agent.datastore_read(changed);
             }
             Woken::Kernel(events) => {
-                if events.iter().any(|e| agent.is_concerned(e)) {
-                    agent.again();
-                }
+                agent.kernel_changed(&events);
             }
             Woken::Timer => {}
         }
@@ -161,6 +160,8 @@ struct Agent {
     newcomers: Newcomers,
     /// Indices of our interfaces, as of the last pass.
     interfaces: BTreeSet<u32>,
+    /// Routes that were in place after the last pass, as long as they are desired.
+    placed: BTreeMap<Ipv4Net, Route>,
     ready: bool,
     /// The last pass left nothing to do, and the datastore asked for nothing since.
     settled: bool,
@@ -198,6 +199,7 @@ impl Agent {
             encapsulation,
             filter: Filter::default(),
             interfaces: BTreeSet::new(),
+            placed: BTreeMap::new(),
             ready: false,
             settled: false,
             vitals,
@@ -214,6 +216,21 @@ impl Agent {
         apply::concerns(event, &self.desired, &self.interfaces)
             || self.filter.concerns(event)
             || self.encapsulation.concerns(event)
+    }
+
+    /// Somebody else did something; perhaps to us.
+    fn kernel_changed(&mut self, events: &[Event]) {
+        let concerning: Vec<&Event> = events.iter().filter(|e| self.is_concerned(e)).collect();
+        if concerning.is_empty() {
+            return;
+        }
+        match apply::put_back(&mut self.kernel, &self.placed, concerning) {
+            Some(routes) => {
+                info!("put back {}", count(routes, "deleted route"));
+                self.vitals.metrics.put_back(routes);
+            }
+            None => self.again(),
+        }
     }
 
     fn next_pass(&self) -> Instant {
@@ -242,6 +259,7 @@ impl Agent {
         match Desired::compute(self.store.snapshot(), &self.node) {
             Ok(desired) if desired != self.desired => {
                 self.desired = desired;
+                self.placed.clear();
                 self.settled = false;
                 self.vitals.metrics.desired(&self.desired);
                 self.again();
@@ -290,6 +308,7 @@ impl Agent {
             self.due = Some(self.due.map_or(again, |due| due.min(again)));
         }
         self.interfaces = report.interfaces;
+        self.placed = report.placed;
         Ok(())
     }
 

@@ -244,6 +244,9 @@ pub trait Routes {
     /// # Errors
     /// When the kernel refuses.
     fn routes(&mut self) -> Result<Vec<Route>, KernelError>;
+    /// Adds each, unless there is one with the same destination, table, metric and tos. Returns an
+    /// error for each that was refused; the others are in place.
+    fn add_routes(&mut self, routes: &[Route]) -> Vec<KernelError>;
     /// Puts each in the place of the one with the same destination, table, metric and tos.
     /// Returns an error for each that was refused; the others are in place.
     fn replace_routes(&mut self, routes: &[Route]) -> Vec<KernelError>;

@@ -190,6 +190,18 @@ impl Routes for FakeKernel {
         Ok(self.routes.clone())
     }
 
+    fn add_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
+        let mut errors = Vec::new();
+        for route in routes {
+            self.log.push(format!("add {route}"));
+            match self.routes.iter().any(|other| key(other) == key(route)) {
+                true => errors.push(refused("add route", &route.to_string(), nix::libc::EEXIST)),
+                false => self.routes.push(route.clone()),
+            }
+        }
+        errors
+    }
+
     fn replace_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
         for route in routes {
             self.log.push(format!("replace {route}"));

@@ -11,6 +11,7 @@
 pub(crate) mod fake;
 mod newcomers;
 mod pods;
+mod put_back;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use ipnet::Ipv4Net;
+
 use crate::desired::Desired;
 use crate::encap::{Encapsulation, TUNNEL};
 use crate::filter::{Filter, FilterError, Ruleset};
@@ -28,6 +31,7 @@ use crate::platform::{Address, KernelError, Link, MAIN_TABLE, Platform, Route};
 use crate::report;
 
 pub(crate) use newcomers::Newcomers;
+pub(crate) use put_back::put_back;
 pub(crate) use routes::PROTOCOL;
 
 /// How the names of the host's ends of pods' veth pairs begin.
@@ -50,6 +54,8 @@ pub(crate) struct Report {
     pub changes: Changes,
     /// Routes that are in place, as they should be.
     pub routes: usize,
+    /// The same as values, unless the kernel refused some.
+    pub placed: BTreeMap<Ipv4Net, Route>,
     /// Indices of the pods' interfaces and the tunnel, for [`concerns`].
     pub interfaces: BTreeSet<u32>,
     /// The MTU of pods that are wired from now on; `None` without an underlay.
@@ -208,13 +214,17 @@ pub(crate) fn concerns(event: &Event, desired: &Desired, interfaces: &BTreeSet<u
             let ours = interface.is_none_or(|index| interfaces.contains(&index));
             undone && ours
         }
-        Event::Route(Route {
-            destination,
-            table,
-            protocol,
-            interface,
+        Event::Route {
+            route:
+                Route {
+                    destination,
+                    table,
+                    protocol,
+                    interface,
+                    ..
+                },
             ..
-        }) => {
+        } => {
             *protocol == PROTOCOL
                 || *table == MAIN_TABLE
                     && (desired.routes.contains_key(destination)

@@ -37,6 +37,13 @@ pub(super) fn apply(
     let refused = platform.replace_routes(&plan.replace);
     report.changes.routes += report.all(plan.replace.len(), &refused);
     report.routes = (wanted.routes.len() - plan.conflicts.len()).saturating_sub(refused.len());
+    // Which of many was refused is not told.
+    if refused.is_empty() {
+        report.placed = wanted.routes;
+        for conflict in &plan.conflicts {
+            report.placed.remove(&conflict.destination);
+        }
+    }
     let refused = platform.remove_routes(&plan.remove);
     report.changes.routes += report.all(plan.remove.len(), &refused);
     Ok(())

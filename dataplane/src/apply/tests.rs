@@ -308,7 +308,11 @@ fn only_events_that_may_matter_cause_a_pass(
         ..kernel.routes[0].clone()
     };
     assert_eq!(
-        concerns(&Event::Route(route), &desired, &[3, 5].into()),
+        concerns(
+            &Event::Route { route, gone: false },
+            &desired,
+            &[3, 5].into()
+        ),
         expected
     );
 }

@@ -24,8 +24,8 @@ pub(crate) enum Event {
     Link,
     /// An address came or went.
     Address,
-    /// A route came, went or changed.
-    Route(Route),
+    /// A route came or changed, or it is gone.
+    Route { route: Route, gone: bool },
     /// A neighbour came, went or changed.
     Neighbour { interface: u32, address: Ipv4Addr },
     /// A tc filter, or what holds one, came, went or changed on this interface.
@@ -180,8 +180,13 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
             Some(Event::Address)
         }
-        RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
-            route::parse(&message).map(Event::Route)
+        RouteNetlinkMessage::NewRoute(message) => {
+            let route = route::parse(&message)?;
+            Some(Event::Route { route, gone: false })
+        }
+        RouteNetlinkMessage::DelRoute(message) => {
+            let route = route::parse(&message)?;
+            Some(Event::Route { route, gone: true })
         }
         RouteNetlinkMessage::NewNeighbour(message) | RouteNetlinkMessage::DelNeighbour(message) => {
             let address = neighbour::address(&message)?;

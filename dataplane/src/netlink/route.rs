@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
@@ -32,13 +32,15 @@ impl Routes for Kernel {
             .map_err(|error| failed("list", "routes", error))
     }
 
+    fn add_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
+        let answers = self.socket.requests(new(routes), NLM_F_CREATE | NLM_F_EXCL);
+        collect("add route", answers, |i| object(&routes[i]))
+    }
+
     fn replace_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
-        let messages = routes
-            .iter()
-            .map(build)
-            .map(RouteNetlinkMessage::NewRoute)
-            .collect();
-        let answers = self.socket.requests(messages, NLM_F_CREATE | NLM_F_REPLACE);
+        let answers = self
+            .socket
+            .requests(new(routes), NLM_F_CREATE | NLM_F_REPLACE);
         collect("replace route", answers, |i| object(&routes[i]))
     }
 
@@ -51,6 +53,11 @@ impl Routes for Kernel {
         let answers = self.socket.requests(messages, 0).map(unless_gone);
         collect("remove route", answers, |i| object(&routes[i]))
     }
+}
+
+fn new(routes: &[Route]) -> Vec<RouteNetlinkMessage> {
+    let messages = routes.iter().map(build);
+    messages.map(RouteNetlinkMessage::NewRoute).collect()
 }
 
 /// The refusals among the answers to many requests; `object` names the request at a position.

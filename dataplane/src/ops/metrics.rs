@@ -177,6 +177,14 @@ impl Metrics {
         set(&self.pods_waiting, report.pods_waiting.len());
     }
 
+    /// Routes were put back without a pass.
+    pub(crate) fn put_back(&self, routes: usize) {
+        let kind = Kind { kind: "route" };
+        for family in [&self.changes, &self.repairs] {
+            family.get_or_create(&kind).inc_by(routes as u64);
+        }
+    }
+
     /// What is desired now.
     pub(crate) fn desired(&self, desired: &Desired) {
         set(&self.peers, desired.peers.prefixes().len());

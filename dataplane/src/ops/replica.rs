@@ -159,6 +159,11 @@ impl Routes for Replica {
         Ok(self.routes.clone())
     }
 
+    /// No pass does it.
+    fn add_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
+        self.replace_routes(routes)
+    }
+
     fn replace_routes(&mut self, routes: &[Route]) -> Vec<KernelError> {
         for route in routes {
             self.routes

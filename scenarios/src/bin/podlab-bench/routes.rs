@@ -29,24 +29,7 @@ pub(crate) async fn run(results: &mut Results) -> Result<()> {
         .boot()
         .await?;
     let node = cluster.node("real")?;
-    let blocks = add_nodes(&cluster)?;
-    // Their arrival in a thousand renames is no measure; the switch afterwards is.
-    podlab::eventually::eventually(
-        "all routes are there",
-        std::time::Duration::from_secs(60),
-        || async {
-            let routes = node.routes().await.map_err(|error| error.to_string())?;
-            let there: BTreeSet<Ipv4Net> = routes.iter().map(|route| route.destination).collect();
-            let missing = blocks.difference(&there).count();
-            if missing == 0 {
-                Ok(())
-            } else {
-                Err(format!("{missing} are missing"))
-            }
-        },
-    )
-    .await?;
-
+    let blocks = fill(&cluster, &node).await?;
     let reference = ip_batch(&cluster, &cluster.node("plain")?, &blocks).await?;
     let mut events = node.route_events()?;
     let pool = String::from_utf8(cluster.datastore().read("pools/default-pool.json")?)?;
@@ -84,6 +67,29 @@ pub(crate) async fn run(results: &mut Results) -> Result<()> {
         "the goal",
     );
     Ok(())
+}
+
+/// Puts a thousand nodes that do not exist into the datastore, and waits until `node` has the
+/// routes to their blocks, which are returned.
+pub(crate) async fn fill(cluster: &Cluster, node: &Node) -> Result<BTreeSet<Ipv4Net>> {
+    let blocks = add_nodes(cluster)?;
+    // Their arrival in a thousand renames is no measure.
+    podlab::eventually::eventually(
+        "all routes are there",
+        std::time::Duration::from_secs(60),
+        || async {
+            let routes = node.routes().await.map_err(|error| error.to_string())?;
+            let there: BTreeSet<Ipv4Net> = routes.iter().map(|route| route.destination).collect();
+            let missing = blocks.difference(&there).count();
+            if missing == 0 {
+                Ok(())
+            } else {
+                Err(format!("{missing} are missing"))
+            }
+        },
+    )
+    .await?;
+    Ok(blocks)
 }
 
 /// Puts nodes that do not exist into the datastore, and returns their blocks.
