@@ -1,5 +1,7 @@
 //! What the kernel has of a machine, as typed values.
 
+use ipnet::Ipv4Net;
+
 use super::Machine;
 use crate::error::Error;
 use crate::netlink::{Address, Link, Neighbour, Route, RouteEvents};
@@ -28,6 +30,14 @@ impl Machine {
     /// When the kernel refuses the list.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
         Ok(self.live()?.netlink().routes().await?)
+    }
+
+    /// Deletes the route of its main table to exactly this destination, as `ip route del` does.
+    ///
+    /// # Errors
+    /// When there is no such route.
+    pub async fn delete_route(&self, destination: Ipv4Net) -> Result<(), Error> {
+        Ok(self.live()?.netlink().remove_route(destination).await?)
     }
 
     /// The changes of its main IPv4 table from now on.

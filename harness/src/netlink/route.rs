@@ -111,6 +111,18 @@ impl Netlink {
             .map_err(self.error("replace route", route.destination))
     }
 
+    /// Removes the route of the main table to exactly this destination.
+    pub(crate) async fn remove_route(&self, destination: Ipv4Net) -> Result<(), NetlinkError> {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination.addr(), destination.prefix_len())
+            .scope(kernel::RouteScope::NoWhere)
+            .kind(kernel::RouteType::Unspec)
+            .protocol(kernel::RouteProtocol::Unspec)
+            .build();
+        let request = self.handle.route().del(message).execute().await;
+        request.map_err(self.error("remove route", destination))
+    }
+
     /// The IPv4 routes of the main table, ordered as the kernel's table lists them: by
     /// destination, and for one destination the longest prefix first.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {

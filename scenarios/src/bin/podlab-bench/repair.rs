@@ -1,9 +1,10 @@
 //! How long a route is missing that somebody deletes.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use podlab::Node;
 use podlab::netlink::{RouteEvent, RouteEvents};
-use podlab::process::Program;
 use podlab_scenarios::seed::{self, WORKER_1};
 
 use super::results::{Results, ms, percentile};
@@ -60,18 +61,17 @@ async fn samples(node: &Node) -> Result<Vec<f64>> {
     let mut events = node.route_events()?;
     let mut samples = Vec::with_capacity(TIMES);
     for _ in 0..TIMES {
-        node.exec(Program::from("ip route del 192.168.2.0/24"))
-            .await?
-            .success()?;
-        let gone = next(&mut events, |event| {
-            event.destination == route && !event.present
-        })
-        .await?;
-        let back = next(&mut events, |event| {
-            event.destination == route && event.present
-        })
-        .await?;
-        samples.push(ms(back.at - gone.at));
+        // From before the request: two events that are read late look as if nothing lay between.
+        let start = Instant::now();
+        node.delete_route(route).await?;
+        for present in [false, true] {
+            let wanted =
+                |event: &RouteEvent| (event.destination, event.present) == (route, present);
+            let event = next(&mut events, wanted).await?;
+            if present {
+                samples.push(ms(event.at - start));
+            }
+        }
     }
     Ok(samples)
 }
