@@ -71,6 +71,12 @@ enum Command {
         /// Name of this node in the datastore.
         #[arg(long, value_name = "NAME")]
         node: String,
+        /// The backend whose objects are to be there; auto takes the one at work here.
+        #[arg(long, value_enum, default_value_t = Choice::Auto)]
+        encap: Choice,
+        /// Compares also what this file says with the MTU for pods (see run).
+        #[arg(long, value_name = "FILE")]
+        mtu_file: Option<PathBuf>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -157,8 +163,10 @@ pub fn main() -> ExitCode {
         Command::Status {
             datastore,
             node,
+            encap,
+            mtu_file,
             json,
-        } => status::print(&datastore, &node, json),
+        } => status::print(&datastore, &node, encap, mtu_file.as_deref(), json),
         Command::Cleanup { dry_run } => cleanup::run(dry_run),
         Command::Doctor => return doctor::print(),
     };

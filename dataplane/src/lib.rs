@@ -47,6 +47,7 @@
 mod agent;
 mod apply;
 pub mod cli;
+mod compare;
 pub mod datastore;
 pub mod desired;
 mod doctor;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape, veth};
+use crate::compare::Row;
 use crate::desired::Peers;
 use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
 
@@ -85,6 +86,23 @@ impl Encapsulation for Ipip {
             shape(link, spec.mtu, link.arp, platform)?;
         }
         Ok(true)
+    }
+
+    fn is_at_work(&mut self, links: &[Link], _platform: &mut dyn Platform) -> bool {
+        named(links, TUNNEL).is_some_and(|link| link.kind == KIND)
+    }
+
+    fn compare(
+        &mut self,
+        _spec: &TunnelSpec<'_>,
+        links: &[Link],
+        _platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError> {
+        let kind = |kind: &str| format!("link {TUNNEL} of type {kind}");
+        Ok(vec![Row {
+            desired: Some(kind(KIND)),
+            actual: named(links, TUNNEL).map(|link| kind(&link.kind)),
+        }])
     }
 
     fn receive_only(&mut self, _peers: &Peers) -> Result<(), EncapError> {

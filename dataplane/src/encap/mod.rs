@@ -10,6 +10,7 @@ mod veth;
 
 use std::net::Ipv4Addr;
 
+use crate::compare::Row;
 use crate::desired::Peers;
 use crate::netlink::events::Event;
 use crate::platform::{KernelError, Link, LinkChange, Links, Platform};
@@ -61,6 +62,19 @@ pub(crate) trait Encapsulation {
         false
     }
 
+    /// Whether this is the backend that works here, or that last did, to judge by what it leaves
+    /// behind in the kernel.
+    fn is_at_work(&mut self, links: &[Link], platform: &mut dyn Platform) -> bool;
+
+    /// What the backend has set up besides [`TUNNEL`]: as it shall be and as it is. Changes
+    /// nothing.
+    fn compare(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError>;
+
     /// Nothing is to be encapsulated any more. What nodes that do not know it yet still send is
     /// taken from `peers`; the device stays.
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError>;
@@ -85,6 +99,8 @@ pub(crate) enum EncapError {
     Program(#[from] ebpf::ProgramError),
     #[error(transparent)]
     Userspace(#[from] userspace::UserspaceError),
+    #[error(transparent)]
+    NoneWorks(#[from] NoneWorks),
     /// Somebody else has an interface of a name that the backend needs.
     #[error("interface {name} exists and is not ours (it is {kind})\nhint: remove or rename it")]
     Occupied { name: String, kind: String },
@@ -141,6 +157,30 @@ pub(crate) fn candidates(choice: Choice) -> Vec<Box<dyn Encapsulation>> {
         backends.sort_by_key(|backend| backend.name() != wanted);
     }
     backends
+}
+
+/// The backend that is stated, else the one at work here, else the one that would be taken.
+/// Leaves no trace.
+///
+/// # Errors
+/// When none works, or the kernel does not tell what is there.
+pub(crate) fn present(
+    choice: Choice,
+    platform: &mut dyn Platform,
+) -> Result<Box<dyn Encapsulation>, EncapError> {
+    let mut backends = candidates(choice);
+    if choice.stated().is_some() {
+        return Ok(backends.swap_remove(0));
+    }
+    let links = platform.links()?;
+    let at_work = backends
+        .iter_mut()
+        .position(|backend| backend.is_at_work(&links, platform));
+    if let Some(position) = at_work {
+        return Ok(backends.swap_remove(position));
+    }
+    let selected = select(choice, backends, |b| b.name(), |b| b.look(platform))?;
+    Ok(selected.backend)
 }
 
 /// Removes the devices of former lives, whichever backend they had. Returns what was done.
@@ -238,6 +278,19 @@ impl Encapsulation for Selected<Box<dyn Encapsulation>> {
 
     fn concerns(&self, event: &Event) -> bool {
         self.backend.concerns(event)
+    }
+
+    fn is_at_work(&mut self, links: &[Link], platform: &mut dyn Platform) -> bool {
+        self.backend.is_at_work(links, platform)
+    }
+
+    fn compare(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError> {
+        self.backend.compare(spec, links, platform)
     }
 
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {

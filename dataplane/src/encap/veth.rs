@@ -5,6 +5,7 @@
 //! agent and is the same for all these backends: whoever is chosen next takes it over.
 
 use super::{EncapError, TUNNEL, named, shape};
+use crate::compare::Row;
 use crate::platform::{KernelError, Link, NewLink, Platform};
 
 /// The end that the backend works at.
@@ -45,6 +46,18 @@ pub(super) fn ensure(
         peer,
         changed,
     })
+}
+
+/// The end that the backend works at, as it shall be and as it is.
+pub(super) fn compare(mtu: u32, links: &[Link]) -> Row {
+    let text = |mtu: u32, up: bool| {
+        let state = if up { "up" } else { "down" };
+        format!("link {PEER} mtu {mtu} {state}")
+    };
+    Row {
+        desired: Some(text(mtu, true)),
+        actual: named(links, PEER).map(|link| text(link.mtu, link.up)),
+    }
 }
 
 /// Makes room for a device of another kind: removes the pair, if it is there. Returns whether

@@ -13,6 +13,7 @@
 //! long as it lasts that the node is not protected. What nftables refuses is an error like any
 //! other: the agent is not ready and tries again.
 
+mod compare;
 pub(crate) mod nft;
 mod ruleset;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 
 use std::io;
 
+pub(crate) use compare::compare;
 pub(crate) use ruleset::{Ruleset, TABLE};
 
 use crate::netlink::events::Event;

@@ -13,9 +13,14 @@ pub(crate) fn load(script: &str) -> Result<(), KernelError> {
     run("apply nft script", &["-f", "-"], script).map(drop)
 }
 
-/// The table `name` of family ip, without counters and handles; `None` when there is none.
+/// The table `name` of family ip, without counters and handles, protocols as numbers; `None` when
+/// there is none.
 pub(crate) fn list(name: &str) -> Result<Option<String>, KernelError> {
-    match run("list nft table", &["-s", "list", "table", "ip", name], "") {
+    match run(
+        "list nft table",
+        &["-s", "-p", "list", "table", "ip", name],
+        "",
+    ) {
         Ok(text) => Ok(Some(text)),
         // What `nft` says of a table that is not there.
         Err(error) if error.message.contains("No such file or directory") => Ok(None),

@@ -4,12 +4,12 @@ use crate::datastore::Snapshot;
 use crate::desired::Desired;
 use crate::fixtures::{pool, seed};
 
-fn ruleset(snapshot: &Snapshot) -> Ruleset {
+pub(super) fn ruleset(snapshot: &Snapshot) -> Ruleset {
     Ruleset::new(&Desired::compute(snapshot, "k8s-worker-1").unwrap())
 }
 
 /// The seed's cluster with everything that the ruleset has sets for.
-fn full() -> Snapshot {
+pub(super) fn full() -> Snapshot {
     let mut snapshot = seed();
     let external = ["10.99.0.0/24", "10.99.0.7/32", "10.12.99.1/32"];
     snapshot.config.external_nodes = external.map(|net| net.parse().unwrap()).into();

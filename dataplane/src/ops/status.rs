@@ -1,7 +1,8 @@
 //! `podlab-agent status`: desired and actual state side by side, without changing anything.
 //!
 //! A whole pass is done on a [`Replica`] of the kernel: what is there before it is the actual
-//! state, what is there after it the desired one.
+//! state, what is there after it the desired one. What a replica cannot hold, the packet filter
+//! and what a backend keeps to itself, these two compare themselves.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,13 +14,16 @@ use serde_json::{Value, json};
 
 use super::replica::{Replica, route_key};
 use crate::apply::{self, Newcomers, PROTOCOL, Pass, Report};
+use crate::compare::Row;
 use crate::datastore::Store;
 use crate::desired::{Desired, Peers};
-use crate::encap::{EncapError, Encapsulation, TUNNEL, TunnelSpec};
+use crate::encap::{self, Choice, EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::failure::Failure;
-use crate::filter::Filter;
+use crate::filter::{self, Filter, Ruleset, TABLE};
+use crate::mtu_file;
 use crate::netlink::Kernel;
 use crate::platform::{Link, LinkChange, Links, MAIN_TABLE, NewLink, Platform, Route, RouteKind};
+use crate::report;
 
 /// Something differs. The other exit codes are those of every command.
 const DIFFERENT: u8 = 1;
@@ -28,12 +32,22 @@ const DIFFERENT: u8 = 1;
 ///
 /// # Errors
 /// When the datastore or the kernel cannot be read.
-pub(crate) fn print(datastore: &Path, node: &str, as_json: bool) -> Result<ExitCode, Failure> {
+pub(crate) fn print(
+    datastore: &Path,
+    node: &str,
+    encap: Choice,
+    mtu_file: Option<&Path>,
+    as_json: bool,
+) -> Result<ExitCode, Failure> {
     let store = Store::open(datastore).map_err(Failure::bad_input)?;
     let desired = Desired::compute(store.snapshot(), node).map_err(Failure::bad_input)?;
     let mut kernel = Kernel::new().map_err(Failure::missing)?;
-    let comparison =
-        Comparison::new(&desired, &mut kernel, "/proc/sys".into()).map_err(Failure::missing)?;
+    let backend = encap::present(encap, &mut kernel).map_err(Failure::missing)?;
+    let mut comparison = Comparison::new(&desired, &mut kernel, backend, "/proc/sys".into())
+        .map_err(Failure::missing)?;
+    if let Some(path) = mtu_file {
+        comparison.mtu(mtu_file::read(path));
+    }
     if as_json {
         println!("{:#}", comparison.json(node));
     } else {
@@ -45,21 +59,12 @@ pub(crate) fn print(datastore: &Path, node: &str, as_json: bool) -> Result<ExitC
     })
 }
 
-/// One object, as it shall be and as it is; `None` where it shall not be or is not.
-#[derive(Debug, PartialEq, Eq)]
-struct Row {
-    desired: Option<String>,
-    actual: Option<String>,
-}
-
-impl Row {
-    fn differs(&self) -> bool {
-        self.desired != self.actual
-    }
-}
-
 #[derive(Debug)]
 struct Comparison {
+    /// Name of the backend that was looked at.
+    backend: &'static str,
+    /// The MTU of pods that are wired from now on.
+    pod_mtu: Option<u32>,
     rows: Vec<Row>,
     /// What no object shows: what cannot be desired yet, what stands in the way.
     notes: Vec<String>,
@@ -69,8 +74,13 @@ impl Comparison {
     fn new(
         desired: &Desired,
         platform: &mut dyn Platform,
+        backend: Box<dyn Encapsulation>,
         proc_sys: PathBuf,
     ) -> Result<Self, crate::platform::KernelError> {
+        let mut tunnel = AnyTunnel {
+            backend,
+            compared: Ok(Vec::new()),
+        };
         let before = Replica::of(platform, proc_sys)?;
         let mut after = before.clone();
         let pass = Pass {
@@ -81,15 +91,37 @@ impl Comparison {
         };
         let report = apply::sync(
             &mut after,
-            &mut AnyTunnel,
+            &mut tunnel,
             &mut Filter::default(),
             desired,
             pass,
         )?;
+        let mut rows = rows(&before, &after, desired);
+        let pod_mtu = report.pod_mtu;
+        let mut notes = notes(report);
+        match tunnel.compared {
+            Ok(compared) => rows.extend(compared),
+            Err(error) => notes.push(report::line(&error)),
+        }
+        match platform.list(TABLE) {
+            Ok(table) => rows.extend(filter::compare(&Ruleset::new(desired), table.as_deref())),
+            Err(error) => notes.push(report::line(&error)),
+        }
         Ok(Self {
-            rows: rows(&before, &after, desired),
-            notes: notes(report),
+            backend: tunnel.backend.name(),
+            pod_mtu,
+            rows,
+            notes,
         })
+    }
+
+    /// What the file for those who wire pods says.
+    fn mtu(&mut self, actual: Option<u32>) {
+        let text = |mtu: u32| format!("pod mtu {mtu}");
+        self.rows.push(Row {
+            desired: self.pod_mtu.map(text),
+            actual: actual.map(text),
+        });
     }
 
     fn is_equal(&self) -> bool {
@@ -106,6 +138,12 @@ impl Comparison {
             0 => format!("node {node}: all {number} objects are as desired\n"),
             _ => format!("node {node}: {different} of {number} objects differ\n"),
         };
+        let mtu = self.pod_mtu.map(|mtu| format!(", pod mtu {mtu}"));
+        text += &format!(
+            "encapsulation {}{}\n",
+            self.backend,
+            mtu.unwrap_or_default()
+        );
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| NOTHING.to_owned());
         let width = self.rows.iter().map(|row| side(&row.desired).len()).max();
         let width = width.unwrap_or(0).max("desired".len());
@@ -134,6 +172,8 @@ impl Comparison {
         };
         json!({
             "node": node,
+            "encapsulation": self.backend,
+            "pod_mtu": self.pod_mtu,
             "equal": self.is_equal(),
             "objects": self.rows.iter().map(object).collect::<Vec<_>>(),
             "notes": self.notes,
@@ -277,20 +317,37 @@ pub(super) fn route_text(route: &Route, name: impl Fn(u32) -> String) -> String 
     text
 }
 
-/// What every backend makes: [`TUNNEL`] with the right MTU, up. How, only they know.
-struct AnyTunnel;
+/// What every backend makes: [`TUNNEL`] with the right MTU, up. How, only they know; what the one
+/// at work has to say is kept.
+struct AnyTunnel {
+    backend: Box<dyn Encapsulation>,
+    compared: Result<Vec<Row>, EncapError>,
+}
 
 impl Encapsulation for AnyTunnel {
     fn name(&self) -> &'static str {
-        "any"
+        self.backend.name()
     }
 
-    fn look(&mut self, _platform: &mut dyn Platform) -> Result<String, String> {
-        Ok(String::new())
+    fn look(&mut self, platform: &mut dyn Platform) -> Result<String, String> {
+        self.backend.look(platform)
     }
 
-    fn prepare(&mut self, _platform: &mut dyn Platform) -> Result<String, String> {
-        Ok(String::new())
+    fn prepare(&mut self, platform: &mut dyn Platform) -> Result<String, String> {
+        self.backend.look(platform)
+    }
+
+    fn is_at_work(&mut self, links: &[Link], platform: &mut dyn Platform) -> bool {
+        self.backend.is_at_work(links, platform)
+    }
+
+    fn compare(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError> {
+        self.backend.compare(spec, links, platform)
     }
 
     fn ensure(
@@ -299,6 +356,7 @@ impl Encapsulation for AnyTunnel {
         links: &[Link],
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
+        self.compared = self.backend.compare(spec, links, platform);
         let tunnel = |links: &[Link]| links.iter().find(|link| link.name == TUNNEL).cloned();
         let link = match tunnel(links) {
             Some(link) => Some(link),

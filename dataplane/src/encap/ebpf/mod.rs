@@ -6,11 +6,16 @@
 
 mod program;
 
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+
 pub(crate) use program::ProgramError;
 use program::{Programs, TunnelEnds};
 
-use super::veth::{self, Pair};
+use super::veth::{self, PEER, Pair};
 use super::{EncapError, Encapsulation, TunnelSpec};
+use crate::compare::{self, Row};
 use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::netlink::events::Event;
@@ -78,6 +83,42 @@ impl Encapsulation for Ebpf {
         let ends = self.attached.iter();
         ends.flat_map(|ends| [ends.peer, ends.underlay])
             .any(|end| end == *interface)
+    }
+
+    fn is_at_work(&mut self, _links: &[Link], platform: &mut dyn Platform) -> bool {
+        platform.tc_filters().is_ok_and(|found| !found.is_empty())
+    }
+
+    fn compare(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError> {
+        let mut compared = vec![veth::compare(spec.mtu, links)];
+        let name = |index: u32| {
+            let link = links.iter().find(|link| link.index == index);
+            link.map_or_else(|| format!("#{index}"), |link| link.name.clone())
+        };
+        let text = |name: &str, device: &str| format!("tc filter {name} dev {device} ingress");
+        let filters = platform.tc_filters()?;
+        let found = filters.iter().map(|f| text(&f.name, &name(f.interface)));
+        let [outward, inward] = program::FILTERS;
+        let wanted = [text(outward, PEER), text(inward, &spec.underlay.name)];
+        compared.extend(compare::rows(&wanted.into(), &found.collect()));
+
+        let peer = |peer: &Ipv4Net| format!("tc allow-list {peer}");
+        let wanted = spec.peers.prefixes().iter().map(peer).collect();
+        let receives = filters.iter().find(|filter| filter.name == inward);
+        let found = match receives {
+            Some(filter) => program::peers_of(filter.program)?
+                .iter()
+                .map(peer)
+                .collect(),
+            None => BTreeSet::new(),
+        };
+        compared.extend(compare::rows(&wanted, &found));
+        Ok(compared)
     }
 
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {

@@ -18,8 +18,10 @@ use allow_list::{AllowList, MAX_PEERS};
 use load::Program;
 
 use crate::mac::Mac;
-use crate::netlink::filter::NAME_PREFIX;
 use crate::platform::{KernelError, Platform, TcFilter};
+
+/// What `tc filter show` calls the programs: that on the tunnel's peer, that on the underlay.
+pub(crate) const FILTERS: [&str; 2] = ["podlab-encapsulate", "podlab-decapsulate"];
 
 /// The programs of this life of the agent, in the kernel.
 ///
@@ -98,6 +100,9 @@ pub(crate) enum ProgramError {
         #[source]
         source: io::Error,
     },
+    /// A running program does not show its allow-list.
+    #[error("looking into BPF program {program}: {detail}")]
+    Opaque { program: u32, detail: String },
     /// A map refused a change.
     #[error("{operation} in BPF map {map}")]
     Update {
@@ -156,13 +161,14 @@ impl Programs {
             return Err(ProgramError::PeersUnknown);
         }
         let mut changed = self.configure(ends)?;
-        for (interface, program) in [
+        let programs = [
             (ends.peer, &self.encapsulate),
             (ends.underlay, &self.decapsulate),
-        ] {
+        ];
+        for ((interface, program), name) in programs.into_iter().zip(FILTERS) {
             let wanted = TcFilter {
                 interface,
-                name: format!("{NAME_PREFIX}{}", program.name),
+                name: name.to_owned(),
                 program: program.id,
             };
             if platform.tc_filter(interface)?.as_ref() != Some(&wanted) {
@@ -233,6 +239,14 @@ impl Programs {
     }
 }
 
+/// The allow-list of a program that runs, of whatever life, by the kernel's number of it.
+///
+/// # Errors
+/// Without the privilege to look into it (CAP_BPF or CAP_SYS_ADMIN), or when it is gone.
+pub(crate) fn peers_of(program: u32) -> Result<BTreeSet<Ipv4Net>, ProgramError> {
+    load::peers_of(program)
+}
+
 /// The interfaces with a filter of ours, of whatever life.
 fn holders(platform: &mut dyn Platform) -> Result<BTreeSet<u32>, KernelError> {
     let filters = platform.tc_filters()?;
@@ -246,6 +260,13 @@ mod verdicts;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By this the next life, and `cleanup`, know whose filters they are.
+    #[test]
+    fn the_filters_bear_our_mark() {
+        let prefix = crate::netlink::filter::NAME_PREFIX;
+        assert!(FILTERS.iter().all(|name| name.starts_with(prefix)));
+    }
 
     /// `struct config` of `ipip.bpf.c`, byte by byte.
     #[test]

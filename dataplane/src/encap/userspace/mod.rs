@@ -22,8 +22,9 @@ mod outbound;
 mod packet;
 mod socket;
 
-use super::veth::{self, Pair};
-use super::{EncapError, Encapsulation, TunnelSpec};
+use super::veth::{self, PEER, Pair};
+use super::{EncapError, Encapsulation, TunnelSpec, named};
+use crate::compare::Row;
 use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::platform::{Link, Platform};
@@ -70,6 +71,28 @@ impl Encapsulation for Userspace {
         self.carry(ends(&pair), settings)?;
         self.tell_drops();
         Ok(pair.changed)
+    }
+
+    fn is_at_work(&mut self, links: &[Link], _platform: &mut dyn Platform) -> bool {
+        named(links, PEER).is_some_and(|peer| socket::is_open_on(peer.index))
+    }
+
+    fn compare(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        _platform: &mut dyn Platform,
+    ) -> Result<Vec<Row>, EncapError> {
+        let socket = |link: &Link| {
+            let text = format!("packet socket dev {}", link.name);
+            Row {
+                desired: Some(text.clone()),
+                actual: socket::is_open_on(link.index).then_some(text),
+            }
+        };
+        let ends = named(links, PEER).into_iter().chain([spec.underlay]);
+        let pair = veth::compare(spec.mtu, links);
+        Ok([pair].into_iter().chain(ends.map(socket)).collect())
     }
 
     fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {

@@ -14,7 +14,10 @@ fn synced() -> (FakeKernel, Desired, tempfile::TempDir) {
     }
     apply::sync(
         &mut kernel,
-        &mut AnyTunnel,
+        &mut AnyTunnel {
+            backend: backend(),
+            compared: Ok(Vec::new()),
+        },
         &mut Filter::default(),
         &desired,
         Pass {
@@ -31,8 +34,13 @@ fn synced() -> (FakeKernel, Desired, tempfile::TempDir) {
     (kernel, desired, proc_sys)
 }
 
+/// The one that does all it does through the platform.
+fn backend() -> Box<dyn Encapsulation> {
+    encap::candidates(Choice::Kernel).swap_remove(0)
+}
+
 fn compare(kernel: &mut FakeKernel, desired: &Desired, proc_sys: &tempfile::TempDir) -> Comparison {
-    Comparison::new(desired, kernel, proc_sys.path().into()).unwrap()
+    Comparison::new(desired, kernel, backend(), proc_sys.path().into()).unwrap()
 }
 
 #[test]
@@ -41,9 +49,10 @@ fn after_a_pass_everything_is_as_desired() {
     let comparison = compare(&mut kernel, &desired, &proc_sys);
     assert!(comparison.is_equal(), "{comparison:#?}");
     let text = comparison.text(WORKER);
-    // The tunnel, its address, six routes and the one sysctl there is.
+    // The tunnel and its kind, its address, six routes, the one sysctl there is, and what the
+    // packet filter consists of.
     assert!(
-        text.starts_with("node k8s-worker-1: all 9 objects are as desired\n"),
+        text.starts_with("node k8s-worker-1: all 43 objects are as desired\n"),
         "{text}"
     );
     let row = "route 192.168.2.0/24 via 10.12.22.3 dev tunl0 proto 80 mtu 1440 onlink";
@@ -59,7 +68,7 @@ fn after_a_pass_everything_is_as_desired() {
         2,
         "{line}"
     );
-    assert_eq!(kernel.log, [""; 0], "nothing was changed");
+    assert_eq!(kernel.log, ["list ruleset"], "nothing was changed");
 }
 
 #[test]
@@ -113,7 +122,7 @@ fn what_differs_is_marked_and_shown_on_both_sides() {
     let json = comparison.json(WORKER);
     assert_eq!(json["equal"], false);
     assert_eq!(json["objects"][0]["actual"], "link tunl0 mtu 1400 up");
-    assert_eq!(kernel.log, [""; 0], "nothing was changed");
+    assert_eq!(kernel.log, ["list ruleset"], "nothing was changed");
 }
 
 #[test]

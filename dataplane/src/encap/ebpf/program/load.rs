@@ -8,20 +8,22 @@
 //! system call, `BPF_PROG_LOAD`.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya::maps::{Array, LpmTrie, Map, MapData, MapError};
+use aya::maps::{Array, LpmTrie, Map, MapData, MapError, MapInfo};
+use aya::programs::loaded_programs;
 use aya_obj::{
     Object,
     generated::{bpf_cmd::BPF_PROG_LOAD, bpf_insn, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS},
 };
+use ipnet::Ipv4Net;
 use nix::{errno::Errno, libc};
 
-use super::allow_list::Octets;
+use super::allow_list::{Octets, entries};
 use super::{Config, ProgramError};
 
 const OBJECT: &[u8] =
@@ -33,8 +35,6 @@ const VERIFIER_LINES: usize = 8;
 /// A program in the kernel.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// The function's name in the object.
-    pub name: &'static str,
     /// The kernel's number of it.
     pub id: u32,
     fd: OwnedFd,
@@ -89,6 +89,30 @@ pub(super) fn load() -> Result<Loaded, ProgramError> {
             .try_into()
             .map_err(|error| unusable(&error))?,
     })
+}
+
+/// See [`super::peers_of`].
+pub(super) fn peers_of(program: u32) -> Result<BTreeSet<Ipv4Net>, ProgramError> {
+    let opaque = |error: &dyn std::error::Error| ProgramError::Opaque {
+        program,
+        detail: error.to_string(),
+    };
+    let gone = io::Error::from(io::ErrorKind::NotFound);
+    // Others' programs come and go meanwhile.
+    let mut programs = loaded_programs().filter_map(Result::ok);
+    let found = programs.find(|info| info.id() == program);
+    let ids = found.ok_or_else(|| opaque(&gone))?.map_ids();
+    for id in ids.map_err(|error| opaque(&error))?.unwrap_or_default() {
+        let info = MapInfo::from_id(id).map_err(|error| opaque(&error))?;
+        if info.name_as_str() == Some("peers") {
+            let map = MapData::from_id(id).map_err(|error| opaque(&error))?;
+            let map: LpmTrie<MapData, Octets, u8> = Map::LpmTrie(map)
+                .try_into()
+                .map_err(|error: MapError| opaque(&error))?;
+            return entries(&map);
+        }
+    }
+    Err(opaque(&gone))
 }
 
 fn parse() -> Result<Object, ProgramError> {
@@ -148,7 +172,7 @@ fn load_program(object: &Object, name: &'static str) -> Result<Program, ProgramE
         program: name,
         source,
     })?;
-    Ok(Program { name, id, fd })
+    Ok(Program { id, fd })
 }
 
 /// What `tc filter show` calls the program's `id`.

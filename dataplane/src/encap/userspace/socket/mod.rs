@@ -100,6 +100,25 @@ pub(super) fn claim() -> Result<OwnedFd, SocketError> {
     })
 }
 
+/// Whether anybody has a packet socket for IPv4 on this interface, as [`tap`] and [`receiver`] are;
+/// whoever captures packets takes all protocols.
+pub(super) fn is_open_on(interface: u32) -> bool {
+    let sockets = std::fs::read_to_string("/proc/self/net/packet").unwrap_or_default();
+    lists(&sockets, interface)
+}
+
+/// In the kernel's list, whose columns are address, references, type, protocol, interface …
+fn lists(sockets: &str, interface: u32) -> bool {
+    sockets.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(3);
+        let protocol = columns
+            .next()
+            .and_then(|hex| c_int::from_str_radix(hex, 16).ok());
+        let index = columns.next().and_then(|index| index.parse().ok());
+        (protocol, index) == (Some(libc::ETH_P_IP), Some(interface))
+    })
+}
+
 /// Lets the kernel put fragments together before they reach a bound packet socket. That is a
 /// feature of groups of sockets; this is a group of one (packet(7), `PACKET_FANOUT`).
 fn reassemble(socket: &OwnedFd) -> io::Result<()> {
@@ -195,4 +214,19 @@ pub(super) fn probe() -> Result<(), SocketError> {
     sender()?;
     claim()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_is_not_taken_for_a_tunnel() {
+        let list = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n\
+                    0000000000000000 3      3    0800   7     1 0      0      21\n\
+                    0000000000000000 3      3    0003   5     1 0      0      22\n";
+        assert!(lists(list, 7));
+        assert!(!lists(list, 5), "tcpdump");
+        assert!(!lists(list, 6) && !lists("", 7));
+    }
 }
