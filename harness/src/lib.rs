@@ -12,7 +12,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! A program calls [`sandbox::enter`] first thing in `main`.
+//! A program calls [`sandbox::enter`] first thing in `main`. Suites whose tests may have to be
+//! skipped on some kernels use the runner of the module [`suite`] instead.
 //!
 //! # Boot a cluster
 //!
@@ -132,14 +133,17 @@ pub mod probe;
 pub mod process;
 mod route_table;
 pub mod spec;
+pub mod suite;
 
 pub use cluster::{BootReport, Cluster, Container, Node, Pod};
 pub use error::Error;
 pub use machine::Machine;
 pub use namespace::sandbox;
+pub use podlab_macros::test;
 
 /// What the macros of this crate expand to; no part of its face.
 #[doc(hidden)]
 pub mod __private {
     pub use ctor;
+    pub use inventory;
 }

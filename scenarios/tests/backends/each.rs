@@ -10,6 +10,7 @@ use podlab::capture::{Capture, Captured, Filter};
 use podlab::packet::TcpFlags;
 use podlab::probe::icmp::PingOptions;
 use podlab::probe::server::Answer;
+use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO_W2, HTTP_PORT, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1};
 use rstest::rstest;
 
@@ -18,9 +19,8 @@ use crate::traffic;
 const SOON: Duration = Duration::from_secs(5);
 
 pub(crate) async fn boot(backend: &str) -> Result<Cluster> {
-    let cluster = seed::spec()
-        .boot_with(PodlabAgent::with_encapsulation(backend))
-        .await?;
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = backend::boot(seed::spec(), agent, backend).await?;
     for node in cluster.nodes() {
         let status = node.agent_status();
         assert_eq!(status.encapsulation, backend);
@@ -30,9 +30,9 @@ pub(crate) async fn boot(backend: &str) -> Result<Cluster> {
 
 /// Proves that every pod reaches every other, and that the tunnel costs no hop.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn every_pair_of_pods_says_ttl_62(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     for from in cluster.pods() {
@@ -64,9 +64,9 @@ async fn connection(capture: &Capture) -> Result<Vec<Captured>> {
 /// Proves what the wire shows of one GET: seven packets without an outer header on the tunnel,
 /// and the same seven inside protocol 4, nothing else, on the underlay.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn seven_packets_on_the_tunnel_and_inside_protocol_4(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     let (node, target) = (cluster.node(WORKER_1)?, cluster.pod(DEMO_W2)?);
@@ -109,9 +109,9 @@ async fn seven_packets_on_the_tunnel_and_inside_protocol_4(
 
 /// Proves that the tunnel carries what the pods are told it does.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_ping_of_1440_bytes_with_df_gets_through(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     let options = PingOptions {
@@ -130,9 +130,9 @@ async fn a_ping_of_1440_bytes_with_df_gets_through(
 
 /// Proves that a page of several megabytes arrives byte by byte, in either direction.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_large_page_arrives_unchanged(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
     #[values((TEST_TOOLS, DEMO_W2), (DEMO_W2, TEST_TOOLS))] (from, to): (&str, &str),
 ) -> Result<()> {
     let cluster = boot(backend).await?;
@@ -150,9 +150,9 @@ async fn a_large_page_arrives_unchanged(
 /// Proves that the routing table is the single truth: a route that somebody else makes or takes
 /// away is followed by the next packet.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_route_of_somebody_else_is_followed_at_once(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     const FOREIGN: Ipv4Addr = Ipv4Addr::new(172, 31, 7, 7);
     let cluster = boot(backend).await?;
@@ -197,9 +197,9 @@ async fn a_route_of_somebody_else_is_followed_at_once(
 /// Proves that UDP super-packets, which the sender's kernel leaves uncut, arrive as the
 /// datagrams that they stand for.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn udp_segments_keep_their_boundaries(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);

@@ -26,9 +26,9 @@ async fn tunnel_index(node: &Node) -> Result<u32> {
 /// Proves that an agent which comes back takes over the device, the address and the routes of
 /// its former life, and carries packets again from the moment it is ready.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_killed_agent_carries_again_when_it_is_back(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
@@ -59,7 +59,7 @@ impl Agent for Switch {
 
 /// Proves that an agent which starts with another backend than its former life keeps the device
 /// that both use, and leaves none of the other's programs behind, which would take the packets.
-#[tokio::test]
+#[podlab::test]
 async fn a_switch_between_backends_keeps_the_device() -> Result<()> {
     let switch = Switch(Arc::new(Mutex::new("userspace")));
     let cluster = seed::spec().boot_with(switch.clone()).await?;
@@ -87,9 +87,9 @@ async fn a_switch_between_backends_keeps_the_device() -> Result<()> {
 /// Proves that a change of the peers reaches a tunnel at work without a packet lost: a ping
 /// every few milliseconds between two nodes while a third one leaves and comes back.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn peers_change_without_a_lost_packet(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     const FILE: &str = "nodes/k8s-master.json";
     let cluster = boot(backend).await?;

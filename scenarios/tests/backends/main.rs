@@ -1,5 +1,4 @@
 //! The encapsulation backends: what must be true of each, and of nodes that use different ones.
-#![cfg(feature = "netns")]
 
 mod agents;
 mod each;
@@ -9,4 +8,4 @@ mod pairs;
 mod rates;
 mod traffic;
 
-podlab::sandbox!();
+podlab::suite!();

@@ -55,9 +55,9 @@ fn length(captured: &Captured) -> Option<usize> {
 /// Proves that protocol 4 from an address that is no node's goes nowhere, and that the node's
 /// own stack does not answer it with "protocol unreachable" either: the backend owns it.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_strangers_packet_is_dropped_in_silence(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(backend).await?;
     let (node, pod) = (cluster.node(WORKER_2)?, cluster.pod(DEMO_W2)?);
@@ -92,7 +92,7 @@ async fn a_strangers_packet_is_dropped_in_silence(
 }
 
 /// Proves that an outer packet which was fragmented on its way is put together again.
-#[tokio::test]
+#[podlab::test]
 async fn a_fragmented_outer_packet_is_taken() -> Result<()> {
     let cluster = boot("userspace").await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);

@@ -29,7 +29,7 @@ async fn best(backend: &str, mode: Encapsulation) -> Result<f64> {
 
 /// Prints how fast a stream of 400 MB is, which must arrive unchanged, and the ratio to the one
 /// that is not encapsulated.
-#[tokio::test]
+#[podlab::test]
 async fn one_tcp_stream() -> Result<()> {
     let plain = best("ebpf", Encapsulation::Never).await?;
     println!("no encapsulation: {plain:.2} Gbit/s");

@@ -62,7 +62,7 @@ async fn destinations(node: &Node, wanted: impl Fn(&BTreeSet<String>) -> bool) -
 #[case::cut_in_half(r#"{"address":"10.12.22.3/16","blo"#)]
 #[case::no_address(r#"{"address":"nowhere","blocks":[]}"#)]
 #[case::empty("")]
-#[tokio::test]
+#[podlab::test]
 async fn a_bad_file_keeps_the_last_good_state(#[case] bad: &str) -> Result<()> {
     const FILE: &str = "nodes/k8s-worker-2.json";
     let cluster = seed::boot().await?;
@@ -98,7 +98,7 @@ async fn a_bad_file_keeps_the_last_good_state(#[case] bad: &str) -> Result<()> {
 
 /// Proves that the network does not need the agent: it is killed, and packets go on; it comes
 /// back and takes over what it finds.
-#[tokio::test]
+#[podlab::test]
 async fn a_killed_agent_leaves_the_network_and_takes_it_over_again() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -112,7 +112,7 @@ async fn a_killed_agent_leaves_the_network_and_takes_it_over_again() -> Result<(
 }
 
 /// Proves that SIGTERM ends the agent in order, exit code 0, and tears nothing down.
-#[tokio::test]
+#[podlab::test]
 async fn a_stopped_agent_leaves_the_network_as_it_is() -> Result<()> {
     let cluster = seed::boot().await?;
     for node in cluster.nodes() {
@@ -125,7 +125,7 @@ async fn a_stopped_agent_leaves_the_network_as_it_is() -> Result<()> {
 }
 
 /// Proves that an agent which died by itself is not taken for one that was stopped.
-#[tokio::test]
+#[podlab::test]
 async fn an_agent_that_died_is_reported_at_shutdown() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_2)?;
@@ -147,7 +147,7 @@ async fn an_agent_that_died_is_reported_at_shutdown() -> Result<()> {
 }
 
 /// Proves that a route which somebody deletes comes back by itself.
-#[tokio::test]
+#[podlab::test]
 async fn a_deleted_route_comes_back() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -168,7 +168,7 @@ async fn a_deleted_route_comes_back() -> Result<()> {
 
 /// Proves that every agent says which encapsulation it uses and why, and that `auto` does not
 /// pass over the kernel's own device in silence.
-#[tokio::test]
+#[podlab::test]
 async fn every_agent_says_which_encapsulation_it_took_and_why() -> Result<()> {
     let cluster = seed::boot().await?;
     for node in cluster.nodes() {

@@ -7,7 +7,7 @@ use podlab::{Cluster, Error};
 use podlab_scenarios::seed::{self, WORKER_1};
 
 /// If this fails, a typo in a test ends in a panic somewhere else.
-#[tokio::test]
+#[podlab::test]
 async fn an_unknown_name_is_answered_with_the_known_ones() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node("k8s-worker-9").unwrap_err().to_string();
@@ -33,7 +33,7 @@ async fn an_unknown_name_is_answered_with_the_known_ones() -> Result<()> {
 }
 
 /// If this fails, a fault in a specification is found only after half of it was built.
-#[tokio::test]
+#[podlab::test]
 async fn a_faulty_specification_is_refused_before_anything_is_made() {
     let spec = Cluster::builder()
         .node("n1", |n| n.address("10.0.0.2/24").block("192.168.1.0/24"))
@@ -52,7 +52,7 @@ async fn a_faulty_specification_is_refused_before_anything_is_made() {
 }
 
 /// If this fails, a missing program looks like a broken network.
-#[tokio::test]
+#[podlab::test]
 async fn a_missing_tool_is_named_with_the_way_to_get_it() -> Result<()> {
     let cluster = seed::boot().await?;
     let error = cluster
@@ -68,7 +68,7 @@ async fn a_missing_tool_is_named_with_the_way_to_get_it() -> Result<()> {
 }
 
 /// If this fails, a program's own explanation is lost.
-#[tokio::test]
+#[podlab::test]
 async fn a_failing_tool_keeps_its_standard_error() -> Result<()> {
     let cluster = seed::boot().await?;
     let script = Program::new("sh").args(["-c", "echo the reason >&2; exit 3"]);
@@ -82,7 +82,7 @@ async fn a_failing_tool_keeps_its_standard_error() -> Result<()> {
 }
 
 /// If this fails, an agent that refuses its flags leaves the user with a time-out.
-#[tokio::test]
+#[podlab::test]
 async fn an_agent_that_refuses_its_flags_says_why_in_the_boots_error() {
     let agent = PodlabAgent::with_encapsulation("pigeon");
     let error = seed::spec().boot_with(agent).await.unwrap_err();
@@ -96,7 +96,7 @@ async fn an_agent_that_refuses_its_flags_says_why_in_the_boots_error() {
 }
 
 /// If this fails, a route that cannot be is refused with a bare error number.
-#[tokio::test]
+#[podlab::test]
 async fn the_kernels_own_sentence_reaches_the_user() -> Result<()> {
     let cluster = seed::boot().await?;
     let error = cluster

@@ -11,7 +11,7 @@ use podlab_scenarios::seed::{self, DEMO_W2, HTTP_PORT, SERVER, TEST_TOOLS, WORKE
 
 /// Proves that two copies of one cluster, same names and same addresses, run at the same time in
 /// one process: each is whole, and neither hears a word of the other.
-#[tokio::test]
+#[podlab::test]
 async fn two_copies_in_one_process_do_not_notice_each_other() -> Result<()> {
     let (one, two) = tokio::try_join!(seed::boot(), seed::boot())?;
     for cluster in [&one, &two] {
@@ -45,7 +45,7 @@ async fn two_copies_in_one_process_do_not_notice_each_other() -> Result<()> {
 
 /// Proves that a handle on a pod keeps its cluster alive, so that a helper function can return
 /// one.
-#[tokio::test]
+#[podlab::test]
 async fn a_handle_keeps_its_cluster() -> Result<()> {
     let (from, to) = {
         let cluster = seed::boot().await?;
@@ -57,7 +57,7 @@ async fn a_handle_keeps_its_cluster() -> Result<()> {
 
 /// Proves that a dropped cluster takes everything with it that ran in it, also a daemon that has
 /// left its parent and its session.
-#[tokio::test]
+#[podlab::test]
 async fn a_dropped_cluster_leaves_no_process() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(TEST_TOOLS)?;

@@ -10,7 +10,7 @@ fn shell(script: &str) -> Program {
 
 /// Proves that a program in a node finds a machine: hostname, own `/run`, own devices in `/sys`,
 /// and an `/etc/hosts` that knows every node.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_feels_like_a_machine() -> Result<()> {
     let cluster = seed::boot().await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
@@ -53,7 +53,7 @@ async fn a_node_feels_like_a_machine() -> Result<()> {
 }
 
 /// Proves that a look-up of an unknown name fails at once instead of waiting for a name server.
-#[tokio::test]
+#[podlab::test]
 async fn a_pod_knows_itself_and_nobody_else() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(DEMO_W2)?;
@@ -74,7 +74,7 @@ async fn a_pod_knows_itself_and_nobody_else() -> Result<()> {
 
 /// Proves that a pod is wired as Calico's CNI plugin wires it: a /32, a gateway that nobody has,
 /// no forwarding.
-#[tokio::test]
+#[podlab::test]
 async fn a_pod_is_wired_as_calico_wires_it() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(TEST_TOOLS)?;
@@ -110,7 +110,7 @@ async fn a_pod_is_wired_as_calico_wires_it() -> Result<()> {
 
 /// Proves that our printer of routes is right about every kind of route, not only the seed's:
 /// the real `route -n` on the same node prints the same, byte for byte.
-#[tokio::test]
+#[podlab::test]
 async fn the_route_printer_equals_net_tools() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;

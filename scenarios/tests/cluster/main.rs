@@ -1,9 +1,8 @@
 //! What the harness and the agent promise beside the seed's facts: isolation, bad input, life.
-#![cfg(feature = "netns")]
 
 mod agent_life;
 mod bad_input;
 mod isolation;
 mod machines;
 
-podlab::sandbox!();
+podlab::suite!();

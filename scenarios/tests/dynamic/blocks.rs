@@ -8,7 +8,7 @@ use crate::world::{all_pairs, ping, route, route_is, two_subnets};
 
 /// Proves that packets to addresses of an own block that nobody has end here instead of going
 /// round in circles by the default route, for as long as the block is the node's.
-#[tokio::test]
+#[podlab::test]
 async fn item_05_the_blackhole_follows_the_block() -> Result<()> {
     const BLOCK: &str = "192.168.7.0/24";
     let cluster = two_subnets(Always).boot().await?;
@@ -37,7 +37,7 @@ async fn item_05_the_blackhole_follows_the_block() -> Result<()> {
 }
 
 /// Proves that a released block can go to another node.
-#[tokio::test]
+#[podlab::test]
 async fn a_block_changes_hands() -> Result<()> {
     const BLOCK: &str = "192.168.7.0/24";
     let cluster = two_subnets(Always).boot().await?;
@@ -57,7 +57,7 @@ async fn a_block_changes_hands() -> Result<()> {
 }
 
 /// Proves that a block of one address has no blackhole: it would stand in the way of its pod.
-#[tokio::test]
+#[podlab::test]
 async fn item_09_a_block_of_one_address_has_no_blackhole() -> Result<()> {
     const BLOCK: &str = "192.168.8.8/32";
     let cluster = two_subnets(Always).boot().await?;

@@ -7,7 +7,7 @@ use crate::world::{all_pairs, ping, route_is, soon, tunnel_has, two_subnets};
 
 /// Proves that a pod is reached although its address is of another node's block: from the node
 /// that lent it, whose blackhole would swallow it, and from third ones.
-#[tokio::test]
+#[podlab::test]
 async fn item_09_a_pod_with_an_address_of_another_nodes_block() -> Result<()> {
     const ADDRESS: &str = "192.168.1.9/32";
     let cluster = two_subnets(Always)
@@ -28,7 +28,7 @@ async fn item_09_a_pod_with_an_address_of_another_nodes_block() -> Result<()> {
 
 /// Proves that the tunnel's address may be of another node's block: what the node itself sends
 /// to pods has it as source, and the answers must find the way back.
-#[tokio::test]
+#[podlab::test]
 async fn item_09_a_borrowed_tunnel_address() -> Result<()> {
     const BORROWED: &str = "192.168.2.77";
     let cluster = two_subnets(Always).boot().await?;

@@ -11,7 +11,7 @@ const ADDRESS: &str = "192.168.1.5/32";
 const P1: &str = "endpoints/n1/default.p1.json";
 
 /// Proves that the route of a pod comes back with its interface, after it was down.
-#[tokio::test]
+#[podlab::test]
 async fn item_11_a_pods_interface_goes_down_and_up() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
@@ -27,7 +27,7 @@ async fn item_11_a_pods_interface_goes_down_and_up() -> Result<()> {
 
 /// Proves that the agent goes by the interface's name: under another one it is no pod's, and it
 /// is again when it has its name back.
-#[tokio::test]
+#[podlab::test]
 async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
@@ -52,7 +52,7 @@ async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<
 
 /// Proves that of two local pods with one address always the same one has it, whoever came
 /// first, and that the other takes over when it leaves.
-#[tokio::test]
+#[podlab::test]
 async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over() -> Result<()> {
     let cluster = two_subnets(Always)
         .pod("q1", |p| p.on("n1").address("192.168.1.6"))
@@ -74,7 +74,7 @@ async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over() -> Resu
 
 /// Proves that a node's own pod wins over one that another node claims to have, whoever came
 /// first, and that the other has the address where there is no own pod.
-#[tokio::test]
+#[podlab::test]
 async fn item_11_of_a_local_and_a_remote_claim_the_local_one_wins() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);

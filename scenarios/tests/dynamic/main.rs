@@ -4,7 +4,6 @@
 //! that it covers: 2 MTU, 3 mode and tunnel address, 5 the blackhole, 6 the node's address on
 //! another interface, 7 a node without an address, 9 borrowed addresses, 11 pod interfaces and
 //! conflicting claims.
-#![cfg(feature = "netns")]
 
 mod blocks;
 mod borrowed;
@@ -17,4 +16,4 @@ mod stream;
 mod verbs;
 mod world;
 
-podlab::sandbox!();
+podlab::suite!();

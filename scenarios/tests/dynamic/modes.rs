@@ -15,7 +15,7 @@ use crate::world::{
 #[case::always(Always, 1, Some(1))]
 #[case::cross_subnet(CrossSubnet, 0, Some(1))]
 #[case::never(Never, 0, None)]
-#[tokio::test]
+#[podlab::test]
 async fn a_mode_decides_what_is_on_the_wire(
     #[case] mode: Encapsulation,
     #[case] inside: usize,
@@ -40,7 +40,7 @@ async fn a_mode_decides_what_is_on_the_wire(
 
 /// Proves the routes of `cross-subnet`: out of the underlay interface inside the subnet, through
 /// the tunnel across.
-#[tokio::test]
+#[podlab::test]
 async fn cross_subnet_routes_by_the_subnet_of_the_other_node() -> Result<()> {
     let cluster = two_subnets(CrossSubnet).boot().await?;
     let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);
@@ -58,7 +58,7 @@ async fn cross_subnet_routes_by_the_subnet_of_the_other_node() -> Result<()> {
 #[rstest]
 #[case::in_and_out_of_the_tunnel("p2")]
 #[case::always_in_the_tunnel("p3")]
-#[tokio::test]
+#[podlab::test]
 async fn always_and_cross_subnet_are_changed_live_without_a_lost_packet(
     #[case] to: &str,
 ) -> Result<()> {
@@ -66,7 +66,7 @@ async fn always_and_cross_subnet_are_changed_live_without_a_lost_packet(
 }
 
 /// Proves the same of `never`, for pods whose nodes are in one subnet.
-#[tokio::test]
+#[podlab::test]
 async fn never_is_changed_live_without_a_lost_packet() -> Result<()> {
     change_live("p2", &[Never, CrossSubnet, Always, Never, Always]).await
 }
@@ -97,7 +97,7 @@ async fn change_live(to: &str, modes: &[Encapsulation]) -> Result<()> {
 
 /// Proves that `never` takes the address from `tunl0` and keeps the device, and that the way
 /// back is complete: Calico's users switch modes back and forth.
-#[tokio::test]
+#[podlab::test]
 async fn item_03_never_strips_the_tunnels_address_and_keeps_the_device() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let n1 = cluster.node("n1")?;

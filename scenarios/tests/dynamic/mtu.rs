@@ -10,7 +10,7 @@ use crate::world::{POOL, all_pairs, route, route_is, soon, two_subnets};
 
 /// Proves that the tunnel follows the underlay down and up: packets that do not fit would be
 /// lost without a word.
-#[tokio::test]
+#[podlab::test]
 async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
@@ -28,7 +28,7 @@ async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
 }
 
 /// Proves that what the administrator says holds, whatever the underlay does.
-#[tokio::test]
+#[podlab::test]
 async fn item_02_an_explicit_mtu_wins() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let n1 = cluster.node("n1")?;
@@ -46,7 +46,7 @@ async fn item_02_an_explicit_mtu_wins() -> Result<()> {
 
 /// Proves that packets fit by whichever interface they come and go: the narrowest one that is up
 /// counts, and from the moment that it is.
-#[tokio::test]
+#[podlab::test]
 async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
     let spec = two_subnets(Always).node("n4", |n| {
         n.address("10.13.0.14/24")
@@ -74,7 +74,7 @@ async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
 
 /// Proves that interfaces which carry nothing between nodes do not narrow the tunnel: it would
 /// shrink with the first pod that has a small MTU, or with a bridge for local containers.
-#[tokio::test]
+#[podlab::test]
 async fn item_02_other_kinds_of_interfaces_do_not_count() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let n1 = cluster.node("n1")?;
@@ -95,7 +95,7 @@ async fn item_02_other_kinds_of_interfaces_do_not_count() -> Result<()> {
 
 /// Proves that pods get the MTU that the agent on their node tells, not the one of the time when
 /// the cluster was made: with a larger one their packets are cut or lost.
-#[tokio::test]
+#[podlab::test]
 async fn pods_are_wired_with_the_mtu_that_the_agent_tells() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let n1 = cluster.node("n1")?;
@@ -147,7 +147,7 @@ async fn said_is(node: &Node, mtu: &str) -> Result<()> {
 }
 
 /// Proves that the fabric grows with its nodes: a bridge that stays narrow drops without a word.
-#[tokio::test]
+#[podlab::test]
 async fn a_wider_underlay_carries_wider_packets() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);

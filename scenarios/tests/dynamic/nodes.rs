@@ -9,7 +9,7 @@ use crate::world::{addresses, all_pairs, depths_on_the_wire, ping, route_is, two
 
 /// Proves that a cluster can grow: a new node and its pods are reached by all, know all, and
 /// those who were there lose nothing.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_is_added() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let stream = Stream::start(&cluster.pod("p1")?, &cluster.pod("p3")?).await?;
@@ -28,7 +28,7 @@ async fn a_node_is_added() -> Result<()> {
 }
 
 /// Proves that nothing is left of a node that was removed, and that nobody else notices.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_is_removed() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let stream = Stream::start(&cluster.pod("p1")?, &cluster.pod("p2")?).await?;
@@ -55,7 +55,7 @@ async fn a_node_is_removed() -> Result<()> {
 
 /// Proves that a node of the same name, address and blocks can come back: a machine that was
 /// reinstalled.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_comes_back_under_its_old_name() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let old = cluster.node("n2")?;
@@ -78,7 +78,7 @@ async fn a_node_comes_back_under_its_old_name() -> Result<()> {
 
 /// Proves that the others follow a node to its new address, and that its own agent takes it for
 /// the outer source.
-#[tokio::test]
+#[podlab::test]
 async fn a_nodes_address_changes() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
@@ -97,7 +97,7 @@ async fn a_nodes_address_changes() -> Result<()> {
 }
 
 /// Proves that a node can move to another subnet: its routes change from plain to encapsulated.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_moves_to_another_subnet() -> Result<()> {
     let cluster = two_subnets(CrossSubnet).boot().await?;
     let (n1, n2, n3) = (
@@ -113,7 +113,7 @@ async fn a_node_moves_to_another_subnet() -> Result<()> {
 }
 
 /// Proves that the routes inside the subnet follow the node's address to another interface.
-#[tokio::test]
+#[podlab::test]
 async fn item_06_same_subnet_routes_follow_the_address_to_another_interface() -> Result<()> {
     let mut spec = two_subnets(CrossSubnet);
     spec.nodes.remove(0);
@@ -144,7 +144,7 @@ async fn item_06_same_subnet_routes_follow_the_address_to_another_interface() ->
 
 /// Proves that a node with two interfaces on one network is one that is run well: only the
 /// interface with the address answers for it, and where the address goes the network is told.
-#[tokio::test]
+#[podlab::test]
 async fn an_address_is_answered_for_by_its_interface_and_announced_when_it_moves() -> Result<()> {
     let spec = two_subnets(Always).node("n4", |n| {
         n.address("10.12.0.14/24").other_interface("eth1", |i| i)
@@ -172,7 +172,7 @@ async fn an_address_is_answered_for_by_its_interface_and_announced_when_it_moves
 }
 
 /// Proves that a node which is gone from the datastore is isolated, and only that one.
-#[tokio::test]
+#[podlab::test]
 async fn item_07_a_node_without_a_record_is_isolated_and_the_others_work_on() -> Result<()> {
     const FILE: &str = "nodes/n3.json";
     let cluster = two_subnets(Always).boot().await?;

@@ -8,7 +8,7 @@ use crate::world::{all_pairs, ping, route_is, two_subnets};
 
 /// Proves that a pod is reached by all once it is there, that nothing is left of it when it is
 /// gone, and that the others do not notice.
-#[tokio::test]
+#[podlab::test]
 async fn a_pod_is_added_and_removed() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
@@ -39,7 +39,7 @@ async fn a_pod_is_added_and_removed() -> Result<()> {
 
 /// Proves that a pod keeps its address on another node: everybody's packets follow it there, and
 /// back to where the address is at home.
-#[tokio::test]
+#[podlab::test]
 async fn a_pod_moves_with_its_address() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| cluster.node(name));
@@ -68,7 +68,7 @@ async fn a_pod_moves_with_its_address() -> Result<()> {
 }
 
 /// Proves that a pod's new address is reached and its old one is nobody's.
-#[tokio::test]
+#[podlab::test]
 async fn a_pod_is_renumbered() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);

@@ -11,7 +11,7 @@ use podlab::{Cluster, Error};
 use crate::world::{all_pairs, two_subnets};
 
 /// If this fails, a typo in a change is found only after half of it was made.
-#[tokio::test]
+#[podlab::test]
 async fn a_change_that_cannot_be_names_all_its_faults_and_touches_nothing() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let before = state(&cluster).await?;
@@ -66,7 +66,7 @@ async fn a_change_that_cannot_be_names_all_its_faults_and_touches_nothing() -> R
 }
 
 /// If this fails, pods are left with addresses of a block that nobody has.
-#[tokio::test]
+#[podlab::test]
 async fn a_node_whose_block_is_used_elsewhere_stays() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     cluster.move_pod("p1", "n2").await?;
@@ -80,7 +80,7 @@ async fn a_node_whose_block_is_used_elsewhere_stays() -> Result<()> {
 
 /// If this fails, a test that holds on to a removed node gets the kernel's riddles, or the verbs
 /// reach a machine that is no part of the cluster.
-#[tokio::test]
+#[podlab::test]
 async fn a_handle_on_what_was_removed_says_so() -> Result<()> {
     let cluster = two_subnets(Always).boot().await?;
     let (node, pod) = (cluster.node("n3")?, cluster.pod("p3")?);
@@ -138,7 +138,7 @@ impl Agent for FailsOn {
 }
 
 /// If this fails, a node that could not be added stays in the cluster by half.
-#[tokio::test]
+#[podlab::test]
 async fn a_change_that_fails_is_taken_back() -> Result<()> {
     let cluster = two_subnets(Always).boot_with(FailsOn("n4")).await?;
     let before = state(&cluster).await?;

@@ -37,7 +37,7 @@ async fn state(node: &Node) -> Result<State> {
 }
 
 /// If this fails, an agent cannot be removed from a node, or takes with it what others made.
-#[tokio::test]
+#[podlab::test]
 async fn cleanup_removes_what_the_agent_made_and_nothing_else() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -104,7 +104,7 @@ async fn cleanup_removes_what_the_agent_made_and_nothing_else() -> Result<()> {
 }
 
 /// If this fails, an administrator's route goes with the device that it leads into.
-#[tokio::test]
+#[podlab::test]
 async fn a_tunnel_that_an_administrators_route_leads_into_stays() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;

@@ -9,7 +9,7 @@ use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 use crate::program::{SOON, Serving, metric};
 
 /// If this fails, whoever edits the configuration interrupts connections.
-#[tokio::test]
+#[podlab::test]
 async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing() -> Result<()> {
     let cluster = seed::spec().boot_with(Serving).await?;
     let node = cluster.node(WORKER_1)?;

@@ -18,7 +18,7 @@ use crate::program::{self, DATASTORE, SOON, Serving, answers, get, metric};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// If this fails, a monitoring system sees an agent that is not the one that runs.
-#[tokio::test]
+#[podlab::test]
 async fn item_15_metrics_are_served_and_no_debug_paths() -> Result<()> {
     let cluster = seed::spec().boot_with(Serving).await?;
     let node = cluster.node(WORKER_1)?;
@@ -53,7 +53,7 @@ async fn item_15_metrics_are_served_and_no_debug_paths() -> Result<()> {
 }
 
 /// If this fails, nobody learns that somebody else works against the agent.
-#[tokio::test]
+#[podlab::test]
 async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none() -> Result<()> {
     let cluster = seed::spec().boot_with(Serving).await?;
     let node = cluster.node(WORKER_1)?;
@@ -89,7 +89,7 @@ async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none() -> Result<(
 
 /// If this fails, traffic is sent to a node whose network is not there, or a node is restarted
 /// that only waits for its address.
-#[tokio::test]
+#[podlab::test]
 async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready() -> Result<()> {
     let cluster = seed::spec().boot_with(Serving).await?;
     let node = cluster.node(WORKER_1)?;
@@ -107,7 +107,7 @@ async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready() -
 
 /// If this fails, an agent that is stuck for good passes for a healthy one. Here it is stuck as
 /// it happens in earnest: whoever reads its log has stopped reading, and the pipe is full.
-#[tokio::test]
+#[podlab::test]
 async fn item_15_a_loop_that_stalls_is_neither_live_nor_ready() -> Result<()> {
     let cluster = seed::spec().boot_with(Serving).await?;
     let node = cluster.node(WORKER_1)?;

@@ -1,6 +1,5 @@
 //! What those who run the agent rely on: health, metrics, status, cleanup, and that neither a
 //! restart nor a harmless change is noticed. Numbered names follow the list of Felix' own tests.
-#![cfg(feature = "netns")]
 
 mod cleanup;
 mod harmless_change;
@@ -11,4 +10,4 @@ mod repair;
 mod restart;
 mod status;
 
-podlab::sandbox!();
+podlab::suite!();

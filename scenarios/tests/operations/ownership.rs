@@ -13,7 +13,7 @@ use crate::program::{SOON, routes_are, ttl};
 #[rstest]
 #[case::while_it_runs(true)]
 #[case::before_it_starts(false)]
-#[tokio::test]
+#[podlab::test]
 async fn item_10_stray_bird_routes_go_and_static_ones_stay(#[case] runs: bool) -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -52,7 +52,7 @@ async fn item_10_stray_bird_routes_go_and_static_ones_stay(#[case] runs: bool) -
 #[rstest]
 #[case::new("3600", true)]
 #[case::not_new_any_more("0.1", false)]
-#[tokio::test]
+#[podlab::test]
 async fn unknown_routes_on_a_new_pod_interface_are_left_alone_for_a_while(
     #[case] grace: &str,
     #[case] stays: bool,

@@ -93,7 +93,7 @@ fn words(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-async fn boot(backend: &str) -> Result<Option<Cluster>> {
+async fn boot(backend: &str) -> Result<Cluster> {
     Ok(backend::boot(seed::spec(), serving(backend), backend).await?)
 }
 
@@ -118,15 +118,12 @@ async fn boot(backend: &str) -> Result<Option<Cluster>> {
 // The ipip module's own device stays when it is deleted, without a word.
 #[case::tunnel_gone("ip link del tunl0; ip link set tunl0 down 2>&- || :")]
 #[case::packet_filter("nft delete table ip podlab")]
-#[tokio::test]
+#[podlab::test]
 async fn what_every_backend_has_is_back(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
     #[case] damage: &str,
 ) -> Result<()> {
-    match boot(backend).await? {
-        Some(cluster) => is_undone(&cluster, damage).await,
-        None => Ok(()),
-    }
+    is_undone(&boot(backend).await?, damage).await
 }
 
 /// Proves the same of the pair of devices that a backend without one of its own makes.
@@ -135,15 +132,12 @@ async fn what_every_backend_has_is_back(
 #[case::peer_down("ip link set tunl0-x down")]
 #[case::peer_mtu("ip link set tunl0-x mtu 1300")]
 #[case::arp("ip link set tunl0 arp on")]
-#[tokio::test]
+#[podlab::test]
 async fn the_pair_of_devices_is_back(
-    #[values("ebpf", "userspace")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
     #[case] damage: &str,
 ) -> Result<()> {
-    match boot(backend).await? {
-        Some(cluster) => is_undone(&cluster, damage).await,
-        None => Ok(()),
-    }
+    is_undone(&boot(backend).await?, damage).await
 }
 
 /// Proves the same of the tc programs: one that is missing lets the tunnel's packets run into
@@ -156,19 +150,16 @@ async fn the_pair_of_devices_is_back(
 #[case::exchanged(
     "tc filter replace dev ens192 ingress pref 80 handle 1 protocol all bpf bytecode '1,6 0 0 0'"
 )]
-#[tokio::test]
+#[podlab::test]
 async fn programs_are_back(#[case] damage: &str) -> Result<()> {
-    match boot("ebpf").await? {
-        Some(cluster) => is_undone(&cluster, damage).await,
-        None => Ok(()),
-    }
+    is_undone(&boot("ebpf").await?, damage).await
 }
 
 /// Proves that what the kernel reports to nobody is put right by the resync.
 #[rstest]
 #[case::route_localnet("net/ipv4/conf/calied9d42cb137/route_localnet", "0", "1")]
 #[case::proxy_delay("net/ipv4/neigh/calied9d42cb137/proxy_delay", "80", "0")]
-#[tokio::test]
+#[podlab::test]
 async fn unreported_sysctls_are_back_with_the_resync(
     #[case] path: &str,
     #[case] damage: &str,
@@ -192,7 +183,7 @@ async fn unreported_sysctls_are_back_with_the_resync(
 }
 
 /// Proves that the same things of somebody else's are left alone while ours are repaired.
-#[tokio::test]
+#[podlab::test]
 async fn what_is_not_ours_is_left_alone() -> Result<()> {
     const THEIRS: &str = "
         ip route add 203.0.113.0/24 via 10.12.22.1 proto static
@@ -210,9 +201,7 @@ async fn what_is_not_ours_is_left_alone() -> Result<()> {
         tc filter show dev ens192 egress
         sysctl net.ipv4.conf.ens192.proxy_arp
         nft list table ip theirs";
-    let Some(cluster) = boot("ebpf").await? else {
-        return Ok(());
-    };
+    let cluster = boot("ebpf").await?;
     let node = cluster.node(WORKER_1)?;
     run(&node, THEIRS).await?;
     let theirs = run(&node, LOOK_AT_THEIRS).await?;

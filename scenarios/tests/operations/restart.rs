@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 use podlab::Node;
+use podlab::agent::PodlabAgent;
+use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, WORKER_1};
 
 use crate::program::{add_foreign_filter, filters};
@@ -12,14 +14,12 @@ async fn our_filters(node: &Node, device: &str) -> Result<usize> {
 
 /// If this fails, a node whose address moved to another interface while no agent ran goes on
 /// taking tunnel packets from the old one, with the list of senders of that time.
-#[tokio::test]
+#[podlab::test]
 async fn a_program_on_a_former_lifes_underlay_is_removed() -> Result<()> {
-    let cluster = seed::boot().await?;
+    // Only this backend attaches programs.
+    let agent = PodlabAgent::with_encapsulation("ebpf");
+    let cluster = backend::boot(seed::spec(), agent, "ebpf").await?;
     let node = cluster.node(WORKER_1)?;
-    if node.agent_status().encapsulation != "ebpf" {
-        eprintln!("skipped: only the ebpf backend attaches programs");
-        return Ok(());
-    }
     add_foreign_filter(&node, "lo").await?;
     let theirs = filters(&node, "lo").await?;
     assert_eq!(our_filters(&node, "ens192").await?, 1);

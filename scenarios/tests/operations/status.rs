@@ -10,7 +10,7 @@ use crate::program::{self, DATASTORE, command};
 
 /// If this fails, whoever looks for a fault is told that there is none, or sent after one that
 /// is not there; or looking changes what is looked at.
-#[tokio::test]
+#[podlab::test]
 async fn status_shows_desired_against_actual_and_says_it_by_its_exit_code() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -76,14 +76,12 @@ async fn status_shows_desired_against_actual_and_says_it_by_its_exit_code() -> R
 /// If this fails, a node whose programs or rules somebody changed looks as if all were well: the
 /// agent keeps more than routes.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn what_each_backend_and_the_packet_filter_keep_is_compared(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let agent = PodlabAgent::with_encapsulation(backend);
-    let Some(cluster) = backends::boot(seed::spec(), agent, backend).await? else {
-        return Ok(());
-    };
+    let cluster = backends::boot(seed::spec(), agent, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agent = program::path(&node)?;
     let mtu_file = format!("{FOLDER}/mtu");

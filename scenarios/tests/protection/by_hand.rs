@@ -18,12 +18,10 @@ use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 use crate::setup::{SOON, impatient, run};
 
 /// Proves that a node whose allow-list somebody has cut takes that peer's packets again.
-#[tokio::test]
+#[podlab::test]
 async fn the_resync_puts_the_allow_list_right() -> Result<()> {
     let agent = PodlabAgent::with_encapsulation("ebpf").args(["--resync", "0.5"]);
-    let Some(cluster) = backend::boot(seed::spec(), agent, "ebpf").await? else {
-        return Ok(());
-    };
+    let cluster = backend::boot(seed::spec(), agent, "ebpf").await?;
     let node = cluster.node(WORKER_1)?;
     let (one, two) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     two.ping(&one).await?;

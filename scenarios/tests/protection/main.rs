@@ -2,7 +2,6 @@
 //! nobody could answer to. For every encapsulation that this kernel offers.
 //!
 //! A number in a test's name is that of the entry in the list of scenarios of Calico's agent.
-#![cfg(feature = "netns")]
 
 mod by_hand;
 mod nat;
@@ -11,4 +10,4 @@ mod senders;
 mod setup;
 mod table;
 
-podlab::sandbox!();
+podlab::suite!();

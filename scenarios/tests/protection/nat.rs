@@ -21,13 +21,11 @@ fn askers(server: &HttpServer) -> Vec<IpAddr> {
 /// Proves that a remote pod can answer what a node sends from an address of its own that is not
 /// the tunnel's: it sees the tunnel's address. What a pod sends keeps its source.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn item_14_a_node_with_a_foreign_source_is_masqueraded(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
 ) -> Result<()> {
-    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(seed::spec(), encapsulation).await?;
     let (node, remote) = (cluster.node(WORKER_1)?, cluster.pod(DEMO_W2)?);
     let server = remote.serve_http(PORT, hello("remote"))?;
     let (foreign, tunnel) = (node.address(), node.tunnel_address().expect("a tunnel"));
@@ -48,16 +46,14 @@ async fn item_14_a_node_with_a_foreign_source_is_masqueraded(
 /// Proves what `nat_outgoing` does: a server outside all pools sees the node, without it the pod;
 /// from pod to pod nothing is translated.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn outside_all_pools_a_pod_has_the_nodes_address_if_the_pool_says_so(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
     #[values(true, false)] nat_outgoing: bool,
 ) -> Result<()> {
     let mut spec: ClusterSpec = seed::spec();
     spec.pools[0].nat_outgoing = nat_outgoing;
-    let Some(cluster) = boot(spec, encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(spec, encapsulation).await?;
     let (pod, node) = (cluster.pod(TEST_TOOLS)?, cluster.node(WORKER_1)?);
     let fabric = cluster.fabric();
     let outside = fabric.serve_http(PORT, hello("outside"))?;

@@ -86,14 +86,12 @@ async fn disguise(machine: &Machine, target: Ipv4Addr) -> Result<()> {
 /// Proves that the table guards what no backend's own program looks at: tunnel packets to
 /// another address of the node, even from a peer, do not come in.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn tunnel_packets_to_another_address_of_the_node_are_dropped(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
 ) -> Result<()> {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 12, 22, 200);
-    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(seed::spec(), encapsulation).await?;
     let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
     run(&node, &format!("ip address add {OTHER}/32 dev {UNDERLAY}")).await?;
     let count = |name: &str, priority: i8| {
@@ -119,14 +117,12 @@ async fn tunnel_packets_to_another_address_of_the_node_are_dropped(
 /// Proves that no program on a node sends tunnel packets to anybody but nodes and what is listed
 /// as external.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn a_node_sends_tunnel_packets_to_known_addresses_only(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
 ) -> Result<()> {
     const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 12, 22, 200);
-    let Some(cluster) = boot(seed::spec(), encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(seed::spec(), encapsulation).await?;
     let (node, fabric) = (cluster.node(WORKER_1)?, cluster.fabric());
     run(fabric, &format!("ip address add {OUTSIDE}/32 dev lo")).await?;
     node.ping(OUTSIDE).await?;
@@ -150,14 +146,12 @@ async fn a_node_sends_tunnel_packets_to_known_addresses_only(
 /// Proves that tunnel packets are taken from nodes only, and from a stranger once it is listed
 /// as external; and that both hold while the agent is stopped.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
     #[values("10.12.99.1/32", "10.12.96.0/20")] external: &str,
 ) -> Result<()> {
-    let Some(cluster) = boot(with_stranger(), encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(with_stranger(), encapsulation).await?;
     let (pod, stranger) = (cluster.pod(TEST_TOOLS)?, cluster.pod(STRANGERS_POD)?);
     stranger.ping(&pod).await?;
     let node = expel(&cluster).await?;
@@ -201,16 +195,14 @@ async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
 /// For `kernel` the list is the set of the table. That of `ebpf` is a map of the program, and
 /// is changed by hand through the program's map.
 #[rstest]
-#[tokio::test]
+#[podlab::test]
 async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
-    #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
 ) -> Result<()> {
     let spec = seed::spec().pod("on-master", |pod| {
         pod.on(MASTER).address("192.168.0.9").container("tools")
     });
-    let Some(cluster) = boot(spec, encapsulation).await? else {
-        return Ok(());
-    };
+    let cluster = boot(spec, encapsulation).await?;
     let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
     let (one, two) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     let master = cluster.pod("on-master")?;

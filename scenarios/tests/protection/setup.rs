@@ -17,7 +17,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const IPIP: u8 = 4;
 
 /// Boots with one encapsulation in every node; `None` when the kernel does not offer it.
-pub(crate) async fn boot(spec: ClusterSpec, encapsulation: &str) -> Result<Option<Cluster>> {
+pub(crate) async fn boot(spec: ClusterSpec, encapsulation: &str) -> Result<Cluster> {
     let agent = PodlabAgent::with_encapsulation(encapsulation);
     Ok(podlab_scenarios::backend::boot(spec, agent, encapsulation).await?)
 }

@@ -20,7 +20,7 @@ async fn handle(node: &Node) -> Result<String> {
 #[case::element_gone("delete element ip podlab nodes { 10.12.22.3 }")]
 #[case::element_more("add element ip podlab nodes { 10.12.22.77 }")]
 #[case::rule_more("insert rule ip podlab input accept")]
-#[tokio::test]
+#[podlab::test]
 async fn what_somebody_does_to_our_table_is_undone(#[case] damage: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -46,7 +46,7 @@ async fn what_somebody_does_to_our_table_is_undone(#[case] damage: &str) -> Resu
 
 /// Proves that tables of others are left as they are, also one of our name in another family,
 /// whatever the agent writes, and when it starts and stops.
-#[tokio::test]
+#[podlab::test]
 async fn the_tables_of_others_are_left_alone() -> Result<()> {
     const OTHERS: &str = "table inet podlab { set s { type ipv4_addr; elements = { 10.1.2.3 }; }; }; \
         table ip nat { chain c { type nat hook postrouting priority 90; ip daddr 10.9.9.9 counter; }; }";

@@ -11,7 +11,7 @@ use rstest::rstest;
 #[case::and_back(DEMO_W2, DEMO)]
 #[case::the_documents_pair(TEST_TOOLS, DEMO_W2)]
 #[case::on_one_node(TEST_TOOLS, DEMO)]
-#[tokio::test]
+#[podlab::test]
 async fn a_get_is_answered_with_the_hostname(#[case] from: &str, #[case] to: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let (from, to) = (cluster.pod(from)?, cluster.pod(to)?);
@@ -38,7 +38,7 @@ async fn a_get_is_answered_with_the_hostname(#[case] from: &str, #[case] to: &st
 
 /// Proves that the containers of a pod share its network: the client reaches the server of its
 /// own pod on 127.0.0.1.
-#[tokio::test]
+#[podlab::test]
 async fn containers_of_a_pod_share_the_loopback() -> Result<()> {
     let cluster = seed::boot().await?;
     let client = cluster.pod(DEMO)?.container(CLIENT)?;
@@ -48,7 +48,7 @@ async fn containers_of_a_pod_share_the_loopback() -> Result<()> {
 }
 
 /// Proves that a pod is not a node: its hostname is its own name.
-#[tokio::test]
+#[podlab::test]
 async fn a_program_in_a_container_sees_the_pods_hostname() -> Result<()> {
     let cluster = seed::boot().await?;
     let client = cluster.pod(DEMO_W2)?.container(CLIENT)?;

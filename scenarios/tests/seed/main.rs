@@ -1,7 +1,6 @@
 //! The seed document's network, asserted fact by fact.
 //!
 //! Every test boots a cluster of its own: three nodes, four pods, the real agent in each node.
-#![cfg(feature = "netns")]
 
 mod http;
 mod packets;
@@ -9,4 +8,4 @@ mod ping;
 mod routes;
 mod witnesses;
 
-podlab::sandbox!();
+podlab::suite!();

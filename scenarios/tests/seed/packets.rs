@@ -109,7 +109,7 @@ fn assert_seven(packets: &[Captured]) {
 #[rstest]
 #[case::at_the_clients_node(WORKER_1)]
 #[case::at_the_servers_node(WORKER_2)]
-#[tokio::test]
+#[podlab::test]
 async fn the_seven_packets_on_the_tunnel(#[case] node: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let capture = cluster.node(node)?.capture(TUNNEL, &Filter::everything())?;
@@ -135,7 +135,7 @@ async fn the_seven_packets_on_the_tunnel(#[case] node: &str) -> Result<()> {
 #[rstest]
 #[case::at_the_clients_node(WORKER_1)]
 #[case::at_the_servers_node(WORKER_2)]
-#[tokio::test]
+#[podlab::test]
 async fn the_seven_packets_on_the_underlay(#[case] node: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
@@ -171,7 +171,7 @@ async fn the_seven_packets_on_the_underlay(#[case] node: &str) -> Result<()> {
 }
 
 /// Proves that the pods were told the MTU of the tunnel: 1440 bytes less 40 of headers.
-#[tokio::test]
+#[podlab::test]
 async fn the_syn_carries_mss_1400() -> Result<()> {
     let cluster = seed::boot().await?;
     let capture = cluster
@@ -190,7 +190,7 @@ async fn the_syn_carries_mss_1400() -> Result<()> {
 
 /// Proves that the tunnel changes nothing but what forwarding changes (ttl and the header's
 /// checksum): the inner packets are byte-identical at every device from tunnel to tunnel.
-#[tokio::test]
+#[podlab::test]
 async fn the_inner_packets_are_byte_identical_along_the_path() -> Result<()> {
     let cluster = seed::boot().await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
@@ -232,7 +232,7 @@ async fn the_inner_packets_are_byte_identical_along_the_path() -> Result<()> {
 
 /// Proves that no packet between pods of different nodes is on any underlay device without its
 /// outer header. The same taps see the encapsulated ones, so they are not blind.
-#[tokio::test]
+#[podlab::test]
 async fn nothing_unencapsulated_on_any_underlay_device() -> Result<()> {
     let cluster = seed::boot().await?;
     let pods: Vec<Ipv4Addr> = cluster.pods().iter().map(podlab::Pod::address).collect();
@@ -278,7 +278,7 @@ async fn nothing_unencapsulated_on_any_underlay_device() -> Result<()> {
 
 /// Proves that a tap which is armed before the first packet misses none: the ARP request that a
 /// pod's very first ping needs is in it.
-#[tokio::test]
+#[podlab::test]
 async fn a_capture_sees_the_very_first_packet() -> Result<()> {
     let cluster = seed::boot().await?;
     let pod = cluster.pod(TEST_TOOLS)?;
@@ -296,7 +296,7 @@ async fn a_capture_sees_the_very_first_packet() -> Result<()> {
 }
 
 /// Proves that captures can be kept: a pcapng of both devices is read by the real tcpdump.
-#[tokio::test]
+#[podlab::test]
 async fn a_capture_file_is_read_by_tcpdump() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;

@@ -7,7 +7,7 @@ use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS};
 
 /// Proves the document's ping: the tunnel costs no hop of its own (64 − 2 = 62), and the answer
 /// comes from the pod that was asked.
-#[tokio::test]
+#[podlab::test]
 async fn ping_across_nodes_says_ttl_62() -> Result<()> {
     let cluster = seed::boot().await?;
     let target = cluster.pod(DEMO_W2)?;
@@ -47,7 +47,7 @@ async fn prove_all_pods(
 }
 
 /// Proves that every pod reaches every other: one forwarding hop on a node, two between nodes.
-#[tokio::test]
+#[podlab::test]
 async fn every_ordered_pair_of_pods() -> Result<()> {
     let cluster = seed::boot().await?;
     let pods = cluster.pods();
@@ -59,7 +59,7 @@ async fn every_ordered_pair_of_pods() -> Result<()> {
 }
 
 /// Proves that every node reaches every pod, its own and those of other nodes.
-#[tokio::test]
+#[podlab::test]
 async fn every_node_to_every_pod() -> Result<()> {
     let cluster = seed::boot().await?;
     let nodes = cluster.nodes();
@@ -71,7 +71,7 @@ async fn every_node_to_every_pod() -> Result<()> {
 }
 
 /// Proves that pods reach the nodes, and nodes each other, on their underlay addresses.
-#[tokio::test]
+#[podlab::test]
 async fn every_pod_and_node_to_every_node() -> Result<()> {
     let cluster = seed::boot().await?;
     for to in cluster.nodes() {
@@ -91,7 +91,7 @@ async fn every_pod_and_node_to_every_node() -> Result<()> {
 
 /// Proves that the MTU is what the pods are told: a packet of exactly 1440 bytes that may not be
 /// fragmented gets through the tunnel.
-#[tokio::test]
+#[podlab::test]
 async fn a_packet_of_the_full_mtu_gets_through_unfragmented() -> Result<()> {
     let cluster = seed::boot().await?;
     let headers = 20 + 8;

@@ -48,7 +48,7 @@ Destination     Gateway         Genmask         Flags Metric Ref    Use Iface
 #[case::k8s_worker_1(WORKER_1, WORKER_1_TABLE)]
 #[case::k8s_worker_2(WORKER_2, WORKER_2_TABLE)]
 #[case::k8s_master(MASTER, MASTER_TABLE)]
-#[tokio::test]
+#[podlab::test]
 async fn route_n_prints_the_documents_table(#[case] node: &str, #[case] table: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(node)?;
@@ -79,7 +79,7 @@ async fn route_n_prints_the_documents_table(#[case] node: &str, #[case] table: &
     block("192.168.1.0/24", [10, 12, 22, 2]),
     block("192.168.2.0/24", [10, 12, 22, 3]),
 ])]
-#[tokio::test]
+#[podlab::test]
 async fn the_kernel_holds_calicos_routes(
     #[case] node: &str,
     #[case] agents: Vec<Route>,
@@ -97,7 +97,7 @@ async fn the_kernel_holds_calicos_routes(
 #[case(MASTER, "192.168.0.0/32")]
 #[case(WORKER_1, "192.168.1.0/32")]
 #[case(WORKER_2, "192.168.2.0/32")]
-#[tokio::test]
+#[podlab::test]
 async fn the_tunnel_has_the_pools_mtu_and_one_address(
     #[case] node: &str,
     #[case] address: &str,
@@ -122,7 +122,7 @@ async fn the_tunnel_has_the_pools_mtu_and_one_address(
 }
 
 /// Proves that nodes answer their pods as Calico does: by a permanent entry, without asking.
-#[tokio::test]
+#[podlab::test]
 async fn pods_are_permanent_neighbours_of_their_node() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;

@@ -51,7 +51,7 @@ async fn get(cluster: &Cluster) -> Result<()> {
 
 /// Proves the document's second capture: tcpdump names the nodes from the node's own
 /// `/etc/hosts` and shows the inner packet behind them.
-#[tokio::test]
+#[podlab::test]
 async fn tcpdump_on_the_underlay_names_the_nodes() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -80,7 +80,7 @@ async fn tcpdump_on_the_underlay_names_the_nodes() -> Result<()> {
 
 /// Proves the document's first capture: on the tunnel, tcpdump shows nothing but the inner
 /// packets, in both directions.
-#[tokio::test]
+#[podlab::test]
 async fn tcpdump_on_the_tunnel_shows_inner_packets() -> Result<()> {
     let cluster = seed::boot().await?;
     let node = cluster.node(WORKER_1)?;
@@ -100,7 +100,7 @@ async fn tcpdump_on_the_tunnel_shows_inner_packets() -> Result<()> {
 #[rstest]
 #[case::on_the_tunnel(TUNNEL, "ip")]
 #[case::on_the_underlay(UNDERLAY, BETWEEN_WORKERS)]
-#[tokio::test]
+#[podlab::test]
 async fn every_packet_we_decode_is_one_that_tcpdump_printed(
     #[case] device: &str,
     #[case] filter: &str,
@@ -156,7 +156,7 @@ async fn every_packet_we_decode_is_one_that_tcpdump_printed(
 #[rstest]
 #[case::across_nodes(DEMO_W2, 62)]
 #[case::on_one_node(DEMO, 63)]
-#[tokio::test]
+#[podlab::test]
 async fn ping_agrees_with_the_probe(#[case] to: &str, #[case] ttl: u8) -> Result<()> {
     let cluster = seed::boot().await?;
     let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(to)?);
@@ -189,7 +189,7 @@ fn own((a, b): (&str, &str)) -> (String, String) {
 #[rstest]
 #[case::across_nodes(DEMO, DEMO_W2)]
 #[case::and_back(DEMO_W2, DEMO)]
-#[tokio::test]
+#[podlab::test]
 async fn curl_agrees_with_the_probe(#[case] from: &str, #[case] to: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let (client, to) = (cluster.pod(from)?.container(CLIENT)?, cluster.pod(to)?);
@@ -225,7 +225,7 @@ async fn curl_agrees_with_the_probe(#[case] from: &str, #[case] to: &str) -> Res
 
 /// Proves that the names are the node's own: another node, asked for the address of the first,
 /// answers with its name.
-#[tokio::test]
+#[podlab::test]
 async fn every_node_resolves_every_other() -> Result<()> {
     let cluster = seed::boot().await?;
     let ping = cluster

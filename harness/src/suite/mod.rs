@@ -1,0 +1,43 @@
+//! The test runner of scenario suites: libtest's command line and summary, and what libtest
+//! cannot do.
+//!
+//! A test program that wants it is declared with `harness = false` and says
+//! [`podlab::suite!()`](crate::suite!) where others have `main`; its tests carry
+//! [`#[podlab::test]`](crate::test) where others have `#[test]` or `#[tokio::test]`, also below
+//! `#[rstest]`.
+//!
+//! What it adds: the program moves into the [sandbox](crate::sandbox) by itself, and a test may
+//! end as a *named [skip]*, neither passed nor failed, when the kernel lacks what it
+//! needs. Where `CI` is set such a skip is a failure, unless [`ALLOW`] lists the feature.
+//!
+//! ```no_run
+//! podlab::suite!();
+//!
+//! #[podlab::test]
+//! async fn a_tun_device_can_be_made() -> Result<(), std::io::Error> {
+//!     if !std::fs::exists("/dev/net/tun")? {
+//!         podlab::suite::skip("tun", "there is no /dev/net/tun");
+//!     }
+//!     // …
+//!     Ok(())
+//! }
+//! ```
+
+mod panics;
+mod run;
+mod skip;
+mod test;
+
+pub use run::{block_on, main};
+pub use skip::{ALLOW, skip};
+pub use test::{IntoOutcome, Outcome, Test, current};
+
+/// The `main` of a test program whose tests carry [`#[podlab::test]`](crate::test).
+#[macro_export]
+macro_rules! suite {
+    () => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::suite::main()
+        }
+    };
+}

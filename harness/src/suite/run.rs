@@ -1,0 +1,100 @@
+//! `main`: the program's tests as trials of `libtest_mimic`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use super::skip::{ALLOW, Skip};
+use super::test::{Test, set_current};
+use super::{Outcome, panics};
+use crate::{patience, sandbox};
+
+/// From when on a test that is still running is named, as libtest does it.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What runs now, and since when.
+static RUNNING: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Runs the tests that the command line selects, inside the sandbox; what [`suite!`](crate::suite!)
+/// expands to.
+///
+/// Takes libtest's arguments, `--list` and `--exact` of other runners included. Exit code 0 when
+/// nothing failed, 101 when something did, 1 when the sandbox cannot be entered.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // Before any thread exists; does nothing for `--list`.
+    sandbox::enter_or_exit();
+    panics::keep();
+    let mut trials: Vec<Trial> = inventory::iter::<Test>().map(trial).collect();
+    // The order of the list is the linker's.
+    trials.sort_by(|one, other| one.name().cmp(other.name()));
+    if !arguments.list {
+        std::thread::spawn(name_the_slow);
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Drives an asynchronous test on a runtime of its own, on the calling thread.
+///
+/// # Panics
+/// When the runtime cannot be built.
+pub fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap_or_else(|error| panic!("cannot build the test's runtime: {error}"))
+        .block_on(test)
+}
+
+fn trial(test: &'static Test) -> Trial {
+    let name = test.name();
+    Trial::ignorable_test(name.clone(), move || {
+        running().insert(name.clone(), Instant::now());
+        set_current(Some(name.clone()));
+        let end = catch_unwind(test.run);
+        set_current(None);
+        running().remove(&name);
+        completion(end)
+    })
+}
+
+fn completion(end: std::thread::Result<Outcome>) -> Result<Completion, Failed> {
+    let payload = match end {
+        Ok(Ok(())) => return Ok(Completion::Completed),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(payload) => payload,
+    };
+    match payload.downcast_ref::<Skip>() {
+        Some(skip) => {
+            let ci = env::var_os("CI").is_some();
+            let reason = skip.judge(ci, &env::var(ALLOW).unwrap_or_default())?;
+            Ok(Completion::ignored_with(reason))
+        }
+        None => Err(panics::take(&*payload).into()),
+    }
+}
+
+fn running() -> std::sync::MutexGuard<'static, BTreeMap<String, Instant>> {
+    // The map is whole between any two calls, also when a thread has panicked.
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names every test once that takes long: one that hangs is found without a debugger.
+fn name_the_slow() {
+    let long = patience::scaled(LONG).unwrap_or(LONG);
+    let mut named = BTreeMap::new();
+    loop {
+        std::thread::park_timeout(long / 10);
+        for (name, since) in running().iter() {
+            if since.elapsed() > long && named.get(name) != Some(since) {
+                named.insert(name.clone(), *since);
+                eprintln!("test {name} has been running for over {long:.0?}");
+            }
+        }
+    }
+}
