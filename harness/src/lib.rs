@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A program calls [`sandbox::enter`] first thing in `main`. Suites whose tests may have to be
-//! skipped on some kernels use the runner of the module [`suite`] instead.
+//! skipped on some kernels use the runner of the module [`mod@suite`] instead.
 //!
 //! # Boot a cluster
 //!

@@ -20,7 +20,10 @@ pub async fn boot(
     match spec.boot_with(agent).await {
         Err(Error::Agent(AgentError::Ended { log, .. })) if log.contains(LACKS) => {
             let why = log.lines().find_map(|line| line.split_once(LACKS));
-            suite::skip(&format!("encap-{backend}"), why.map_or(&*log, |(_, why)| why))
+            suite::skip(
+                &format!("encap-{backend}"),
+                why.map_or(&*log, |(_, why)| why),
+            )
         }
         booted => booted,
     }

@@ -6,7 +6,7 @@
 //! [`#[podlab::test]`](crate::test) where others have `#[test]` or `#[tokio::test]`, also below
 //! `#[rstest]`.
 //!
-//! What it adds: the program moves into the [sandbox](crate::sandbox) by itself, and a test may
+//! What it adds: the program moves into the [sandbox](mod@crate::sandbox) by itself, and a test may
 //! end as a *named [skip]*, neither passed nor failed, when the kernel lacks what it
 //! needs. Where `CI` is set such a skip is a failure, unless [`ALLOW`] lists the feature.
 //!

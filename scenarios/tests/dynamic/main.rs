@@ -4,6 +4,10 @@
 //! that it covers: 2 MTU, 3 mode and tunnel address, 5 the blackhole, 6 the node's address on
 //! another interface, 7 a node without an address, 9 borrowed addresses, 11 pod interfaces and
 //! conflicting claims.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails; clippy sees tests by #[test] alone"
+)]
 
 mod blocks;
 mod borrowed;
