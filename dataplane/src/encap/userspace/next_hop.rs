@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use crate::netlink::lookup::RouteLookup;
 
@@ -27,6 +28,10 @@ impl Routing for RouteLookup {
 /// More destinations than that at a time are a scan; it shall not fill the memory.
 const MOST: usize = 8192;
 
+/// A packet that was routed into the tunnel and has waited here while its route went elsewhere is
+/// still sent on as that route said: a kernel device would have done it at once.
+const WAITED: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub(super) struct NextHops<R> {
     routing: R,
@@ -34,6 +39,9 @@ pub(super) struct NextHops<R> {
     /// Not that there is none: it may be for lack of memory, and hardly any packet comes into
     /// the tunnel without a route.
     known: HashMap<Ipv4Addr, Ipv4Addr>,
+    /// What was known until shortly before the last change, and when that was.
+    former: HashMap<Ipv4Addr, Ipv4Addr>,
+    changed: Option<Instant>,
 }
 
 impl<R: Routing> NextHops<R> {
@@ -43,15 +51,27 @@ impl<R: Routing> NextHops<R> {
             routing,
             tunnel,
             known: HashMap::new(),
+            former: HashMap::new(),
+            changed: None,
         }
     }
 
-    /// To be called before packets are looked up: forgets everything if a route may have
-    /// changed. A thousand routes may change at once; what of it is needed is asked for again.
+    /// To be called before packets are looked up: asks for everything again if a route may have
+    /// changed. A thousand routes may change at once; what of it is needed is asked for.
     pub(super) fn refresh(&mut self) {
-        if self.routing.changed() {
-            self.known.clear();
+        if !self.routing.changed() {
+            return;
         }
+        if !self.has_waited() || self.former.len() + self.known.len() > MOST {
+            self.former.clear();
+        }
+        self.former.extend(self.known.drain());
+        self.changed = Some(Instant::now());
+    }
+
+    /// Whether packets from before the last change may still be here.
+    fn has_waited(&self) -> bool {
+        self.changed.is_some_and(|at| at.elapsed() < WAITED)
     }
 
     /// The node that `destination` is routed to.
@@ -59,7 +79,10 @@ impl<R: Routing> NextHops<R> {
         if let Some(gateway) = self.known.get(&destination) {
             return Some(*gateway);
         }
-        let gateway = self.routing.gateway(destination, self.tunnel)?;
+        let Some(gateway) = self.routing.gateway(destination, self.tunnel) else {
+            let former = self.former.get(&destination).copied();
+            return former.filter(|_| self.has_waited());
+        };
         if self.known.len() >= MOST {
             self.known.clear();
         }
@@ -109,12 +132,32 @@ mod tests {
     }
 
     #[test]
+    fn packets_that_have_waited_go_where_their_route_led() {
+        let pod = Ipv4Addr::new(192, 168, 2, 6);
+        let node = Ipv4Addr::new(10, 12, 22, 3);
+        let mut hops = NextHops::new(Table::default(), 7);
+        hops.routing.gateway = Some(node);
+        assert_eq!(hops.gateway(pod), Some(node));
+        hops.routing.gateway = None;
+        // One route may be replaced in several steps.
+        for _ in 0..2 {
+            hops.routing.changed = true;
+            hops.refresh();
+            assert_eq!(hops.gateway(pod), Some(node));
+        }
+        hops.changed = hops.changed.and_then(|at| at.checked_sub(WAITED));
+        assert_eq!(hops.gateway(pod), None, "no packet waits that long");
+    }
+
+    #[test]
     fn a_scan_does_not_fill_the_memory() {
         let mut hops = NextHops::new(Table::default(), 7);
         hops.routing.gateway = Some(Ipv4Addr::LOCALHOST);
         for i in 0..3 * MOST as u32 {
             hops.gateway(Ipv4Addr::from_bits(i));
+            hops.routing.changed = i % 1000 == 0;
+            hops.refresh();
+            assert!(hops.known.len() <= MOST && hops.former.len() <= MOST);
         }
-        assert!(hops.known.len() <= MOST);
     }
 }
