@@ -2,18 +2,23 @@
 
 use anyhow::Result;
 use podlab::process::Program;
-use podlab::spec::Encapsulation::Always;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Cluster, Pod};
+use rstest::rstest;
 
-use crate::world::{ping, route_is, soon, two_subnets};
+use crate::world::{boot, connected, hop, ping, route_is, soon};
 
 const ADDRESS: &str = "192.168.1.5/32";
 const P1: &str = "endpoints/n1/default.p1.json";
 
 /// Proves that the route of a pod comes back with its interface, after it was down.
+#[rstest]
 #[podlab::test]
-async fn item_11_a_pods_interface_goes_down_and_up() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_11_a_pods_interface_goes_down_and_up(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
     let device = p1.host_interface();
     n1.set_link_up(&device, false).await?;
@@ -27,9 +32,13 @@ async fn item_11_a_pods_interface_goes_down_and_up() -> Result<()> {
 
 /// Proves that the agent goes by the interface's name: under another one it is no pod's, and it
 /// is again when it has its name back.
+#[rstest]
 #[podlab::test]
-async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
     let device = p1.host_interface();
     let rename = async |from: &str, to: &str| {
@@ -52,12 +61,14 @@ async fn item_11_a_pods_interface_is_renamed_and_gets_its_name_back() -> Result<
 
 /// Proves that of two local pods with one address always the same one has it, whoever came
 /// first, and that the other takes over when it leaves.
+#[rstest]
 #[podlab::test]
-async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over() -> Result<()> {
-    let cluster = two_subnets(Always)
-        .pod("q1", |p| p.on("n1").address("192.168.1.6"))
-        .boot()
-        .await?;
+async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let spec = connected(mode).pod("q1", |p| p.on("n1").address("192.168.1.6"));
+    let cluster = boot(spec, backend).await?;
     let (n1, p1, q1) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("q1")?);
     let first = format!("dev {}", p1.host_interface());
     let second = format!("dev {}", q1.host_interface());
@@ -74,18 +85,23 @@ async fn item_11_of_two_local_claims_one_wins_and_the_other_takes_over() -> Resu
 
 /// Proves that a node's own pod wins over one that another node claims to have, whoever came
 /// first, and that the other has the address where there is no own pod.
+#[rstest]
 #[podlab::test]
-async fn item_11_of_a_local_and_a_remote_claim_the_local_one_wins() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
-    let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);
+async fn item_11_of_a_local_and_a_remote_claim_the_local_one_wins(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
+    let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| cluster.node(name));
+    let (n1, n2, n3) = (n1?, n2?, n3?);
     let (p1, p2) = (cluster.pod("p1")?, cluster.pod("p2")?);
     let own = format!("dev {}", p1.host_interface());
     let record = cluster.datastore().read(P1)?;
     claim(&cluster, "endpoints/n2/default.p2.json", &p2)?;
-    route_is(&n3, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
+    route_is(&n3, ADDRESS, &hop(&n3, &n2, mode)).await?;
     route_is(&n1, ADDRESS, &own).await?;
     cluster.datastore().remove(P1)?;
-    route_is(&n1, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
+    route_is(&n1, ADDRESS, &hop(&n1, &n2, mode)).await?;
     cluster.datastore().write(P1, &record)?;
     route_is(&n1, ADDRESS, &own).await
 }

@@ -15,6 +15,7 @@ mod claims;
 mod modes;
 mod mtu;
 mod nodes;
+mod pairs;
 mod pods;
 mod stream;
 mod verbs;

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::stream::Stream;
 use crate::world::{
-    POOL, all_pairs, depths_on_the_wire, ping, route, route_is, tunnel_has, two_subnets,
+    POOL, all_pairs, boot, depths_on_the_wire, ping, route, route_is, tunnel_has, two_subnets,
 };
 
 /// Proves what each mode does on a fabric of two subnets, by what is on the wire: if it fails,
@@ -20,8 +20,9 @@ async fn a_mode_decides_what_is_on_the_wire(
     #[case] mode: Encapsulation,
     #[case] inside: usize,
     #[case] across: Option<usize>,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
-    let cluster = two_subnets(mode).boot().await?;
+    let cluster = boot(two_subnets(mode), backend).await?;
     let (p1, p2, p3) = (cluster.pod("p1")?, cluster.pod("p2")?, cluster.pod("p3")?);
     // The request and the reply, each seen by four devices.
     let depths = depths_on_the_wire(&cluster, &p1, &p2).await?;
@@ -40,9 +41,12 @@ async fn a_mode_decides_what_is_on_the_wire(
 
 /// Proves the routes of `cross-subnet`: out of the underlay interface inside the subnet, through
 /// the tunnel across.
+#[rstest]
 #[podlab::test]
-async fn cross_subnet_routes_by_the_subnet_of_the_other_node() -> Result<()> {
-    let cluster = two_subnets(CrossSubnet).boot().await?;
+async fn cross_subnet_routes_by_the_subnet_of_the_other_node(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(CrossSubnet), backend).await?;
     let (n1, n3) = (cluster.node("n1")?, cluster.node("n3")?);
     route_is(&n1, "192.168.2.0/24", "via 10.12.0.12 dev eth0").await?;
     route_is(&n1, "192.168.3.0/24", "via 10.13.0.13 dev tunl0").await?;
@@ -61,18 +65,22 @@ async fn cross_subnet_routes_by_the_subnet_of_the_other_node() -> Result<()> {
 #[podlab::test]
 async fn always_and_cross_subnet_are_changed_live_without_a_lost_packet(
     #[case] to: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
-    change_live(to, &[CrossSubnet, Always, CrossSubnet, Always]).await
+    change_live(to, backend, &[CrossSubnet, Always, CrossSubnet, Always]).await
 }
 
 /// Proves the same of `never`, for pods whose nodes are in one subnet.
+#[rstest]
 #[podlab::test]
-async fn never_is_changed_live_without_a_lost_packet() -> Result<()> {
-    change_live("p2", &[Never, CrossSubnet, Always, Never, Always]).await
+async fn never_is_changed_live_without_a_lost_packet(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    change_live("p2", backend, &[Never, CrossSubnet, Always, Never, Always]).await
 }
 
-async fn change_live(to: &str, modes: &[Encapsulation]) -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn change_live(to: &str, backend: &str, modes: &[Encapsulation]) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
     let (p1, other) = (cluster.pod("p1")?, cluster.pod(to)?);
     let streams = [
@@ -97,9 +105,12 @@ async fn change_live(to: &str, modes: &[Encapsulation]) -> Result<()> {
 
 /// Proves that `never` takes the address from `tunl0` and keeps the device, and that the way
 /// back is complete: Calico's users switch modes back and forth.
+#[rstest]
 #[podlab::test]
-async fn item_03_never_strips_the_tunnels_address_and_keeps_the_device() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_03_never_strips_the_tunnels_address_and_keeps_the_device(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let n1 = cluster.node("n1")?;
     tunnel_has(&n1, &["192.168.1.0/32"]).await?;
     let before = n1.links().await?;

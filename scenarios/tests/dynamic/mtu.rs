@@ -6,13 +6,18 @@ use podlab::agent::FOLDER;
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::{Always, Never};
 
-use crate::world::{POOL, all_pairs, route, route_is, soon, two_subnets};
+use rstest::rstest;
+
+use crate::world::{POOL, all_pairs, boot, route, route_is, soon, two_subnets};
 
 /// Proves that the tunnel follows the underlay down and up: packets that do not fit would be
 /// lost without a word.
+#[rstest]
 #[podlab::test]
-async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
     let pod = cluster.pod("p1")?.links().await?;
     tunnel_mtu_is(&n1, 1480).await?;
@@ -28,9 +33,12 @@ async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay() -> Result<()> {
 }
 
 /// Proves that what the administrator says holds, whatever the underlay does.
+#[rstest]
 #[podlab::test]
-async fn item_02_an_explicit_mtu_wins() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_02_an_explicit_mtu_wins(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let n1 = cluster.node("n1")?;
     cluster.set_pool(POOL, |pool| pool.tunnel_mtu(1300)).await?;
     tunnel_mtu_is(&n1, 1300).await?;
@@ -46,14 +54,17 @@ async fn item_02_an_explicit_mtu_wins() -> Result<()> {
 
 /// Proves that packets fit by whichever interface they come and go: the narrowest one that is up
 /// counts, and from the moment that it is.
+#[rstest]
 #[podlab::test]
-async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
+async fn item_02_the_lowest_interface_that_is_up_counts(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
     let spec = two_subnets(Always).node("n4", |n| {
         n.address("10.13.0.14/24")
             .block("192.168.4.0/24")
             .other_interface("eth1", |i| i.mtu(1300))
     });
-    let cluster = spec.boot().await?;
+    let cluster = boot(spec, backend).await?;
     let n4 = cluster.node("n4")?;
     tunnel_mtu_is(&n4, 1280).await?;
     n4.set_link_up("eth1", false).await?;
@@ -74,9 +85,12 @@ async fn item_02_the_lowest_interface_that_is_up_counts() -> Result<()> {
 
 /// Proves that interfaces which carry nothing between nodes do not narrow the tunnel: it would
 /// shrink with the first pod that has a small MTU, or with a bridge for local containers.
+#[rstest]
 #[podlab::test]
-async fn item_02_other_kinds_of_interfaces_do_not_count() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn item_02_other_kinds_of_interfaces_do_not_count(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let n1 = cluster.node("n1")?;
     for add in [
         "ip link add docker0 mtu 1200 type bridge",
@@ -95,9 +109,12 @@ async fn item_02_other_kinds_of_interfaces_do_not_count() -> Result<()> {
 
 /// Proves that pods get the MTU that the agent on their node tells, not the one of the time when
 /// the cluster was made: with a larger one their packets are cut or lost.
+#[rstest]
 #[podlab::test]
-async fn pods_are_wired_with_the_mtu_that_the_agent_tells() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn pods_are_wired_with_the_mtu_that_the_agent_tells(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let n1 = cluster.node("n1")?;
     let wire = async |name: &str, address: &str| -> Result<(u32, u32)> {
         let pod = cluster
@@ -147,9 +164,12 @@ async fn said_is(node: &Node, mtu: &str) -> Result<()> {
 }
 
 /// Proves that the fabric grows with its nodes: a bridge that stays narrow drops without a word.
+#[rstest]
 #[podlab::test]
-async fn a_wider_underlay_carries_wider_packets() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn a_wider_underlay_carries_wider_packets(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(two_subnets(Always), backend).await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
     let widest = PingOptions {
         payload: 9000 - 28,

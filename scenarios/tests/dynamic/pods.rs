@@ -1,16 +1,21 @@
 //! Pods that come, go, move and get other addresses.
 
 use anyhow::Result;
-use podlab::spec::Encapsulation::Always;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
+use rstest::rstest;
 
 use crate::stream::Stream;
-use crate::world::{all_pairs, ping, route_is, two_subnets};
+use crate::world::{all_pairs, boot, connected, hop, ping, route_is};
 
 /// Proves that a pod is reached by all once it is there, that nothing is left of it when it is
 /// gone, and that the others do not notice.
+#[rstest]
 #[podlab::test]
-async fn a_pod_is_added_and_removed() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn a_pod_is_added_and_removed(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
     let stream = Stream::start(&p1, &p3).await?;
     let pod = cluster
@@ -39,9 +44,13 @@ async fn a_pod_is_added_and_removed() -> Result<()> {
 
 /// Proves that a pod keeps its address on another node: everybody's packets follow it there, and
 /// back to where the address is at home.
+#[rstest]
 #[podlab::test]
-async fn a_pod_moves_with_its_address() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn a_pod_moves_with_its_address(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
     let [n1, n2, n3] = ["n1", "n2", "n3"].map(|name| cluster.node(name));
     let (n1, n2, n3) = (n1?, n2?, n3?);
     let pod = cluster.pod("p1")?;
@@ -53,8 +62,8 @@ async fn a_pod_moves_with_its_address() -> Result<()> {
     assert_eq!(there, [false, true]);
     const ADDRESS: &str = "192.168.1.5/32";
     route_is(&n2, ADDRESS, &format!("dev {}", pod.host_interface())).await?;
-    route_is(&n1, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
-    route_is(&n3, ADDRESS, "via 10.12.0.12 dev tunl0").await?;
+    route_is(&n1, ADDRESS, &hop(&n1, &n2, mode)).await?;
+    route_is(&n3, ADDRESS, &hop(&n3, &n2, mode)).await?;
     all_pairs(&cluster).await?;
     // What ran in it runs on.
     cluster.pod("p3")?.http_get(&pod, 8080, "/").await?;
@@ -68,9 +77,13 @@ async fn a_pod_moves_with_its_address() -> Result<()> {
 }
 
 /// Proves that a pod's new address is reached and its old one is nobody's.
+#[rstest]
 #[podlab::test]
-async fn a_pod_is_renumbered() -> Result<()> {
-    let cluster = two_subnets(Always).boot().await?;
+async fn a_pod_is_renumbered(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(connected(mode), backend).await?;
     let (n1, p1, p3) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p3")?);
     let old = p1.address();
     cluster.renumber_pod("p1", "192.168.1.77").await?;

@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
+use podlab::agent::PodlabAgent;
 use podlab::capture::{Captured, Filter};
 use podlab::eventually::eventually;
 use podlab::netlink::Route;
 use podlab::packet::IcmpMessage;
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::{ClusterSpec, Encapsulation};
-use podlab::{Cluster, Node, Pod};
+use podlab::{Cluster, Error, Node, Pod};
 
 /// How long agents may take to follow.
 const SOON: Duration = Duration::from_secs(10);
@@ -30,6 +31,40 @@ pub(crate) fn two_subnets(mode: Encapsulation) -> ClusterSpec {
         .pod("p1", |p| p.on("n1").address("192.168.1.5"))
         .pod("p2", |p| p.on("n2").address("192.168.2.5"))
         .pod("p3", |p| p.on("n3").address("192.168.3.5"))
+}
+
+/// The same nodes and pods where every pod reaches every other in this mode: `never` wants all
+/// nodes in one subnet, for the router between two knows no pods.
+pub(crate) fn connected(mode: Encapsulation) -> ClusterSpec {
+    let mut spec = two_subnets(mode);
+    if mode == Encapsulation::Never {
+        let n3 = spec.nodes.iter_mut().find(|node| node.name == "n3");
+        n3.expect("one of the three").address = "10.12.0.13/24".to_owned();
+    }
+    spec
+}
+
+/// Boots with this encapsulation backend in every node; a skip where the kernel lacks it.
+pub(crate) async fn boot(spec: ClusterSpec, backend: &str) -> Result<Cluster, Error> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    podlab_scenarios::backend::boot(spec, agent, backend).await
+}
+
+/// What a mode makes of the way from one node to the pods of another, in the words of
+/// [`route_is`].
+pub(crate) fn hop(from: &Node, to: &Node, mode: Encapsulation) -> String {
+    let subnet = |node: &Node| node.address().octets()[..3].to_vec();
+    let tunnel = match mode {
+        Encapsulation::Always => true,
+        Encapsulation::CrossSubnet => subnet(from) != subnet(to),
+        Encapsulation::Never => false,
+    };
+    let device = if tunnel {
+        "tunl0".to_owned()
+    } else {
+        from.underlay()
+    };
+    format!("via {} dev {device}", to.address())
 }
 
 /// Waits until `check` is content.
