@@ -12,6 +12,7 @@
 mod blocks;
 mod borrowed;
 mod claims;
+mod fit;
 mod modes;
 mod mtu;
 mod nodes;
