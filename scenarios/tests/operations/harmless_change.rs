@@ -4,14 +4,18 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use podlab::eventually::eventually;
 use podlab::process::Program;
-use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
+use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1};
+use rstest::rstest;
 
-use crate::program::{SOON, Serving, metric};
+use crate::program::{SOON, boot, metric};
 
 /// If this fails, whoever edits the configuration interrupts connections.
+#[rstest]
 #[podlab::test]
-async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing() -> Result<()> {
-    let cluster = seed::spec().boot_with(Serving).await?;
+async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agents: Vec<_> = cluster.nodes().iter().map(|node| node.agent_id()).collect();
     let target = cluster.pod(DEMO_W2)?.address().to_string();

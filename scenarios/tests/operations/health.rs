@@ -10,17 +10,21 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use podlab::process::Program;
-use podlab_scenarios::seed::{self, WORKER_1};
+use podlab_scenarios::seed::WORKER_1;
+use rstest::rstest;
 
-use crate::program::{self, DATASTORE, SOON, Serving, answers, get, metric};
+use crate::program::{self, DATASTORE, SOON, answers, boot, get, metric};
 
 /// After this time without a turn the agent's loop counts as stuck.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// If this fails, a monitoring system sees an agent that is not the one that runs.
+#[rstest]
 #[podlab::test]
-async fn item_15_metrics_are_served_and_no_debug_paths() -> Result<()> {
-    let cluster = seed::spec().boot_with(Serving).await?;
+async fn item_15_metrics_are_served_and_no_debug_paths(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     for (path, status) in [
         ("/livez", 200),
@@ -53,9 +57,12 @@ async fn item_15_metrics_are_served_and_no_debug_paths() -> Result<()> {
 }
 
 /// If this fails, nobody learns that somebody else works against the agent.
+#[rstest]
 #[podlab::test]
-async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none() -> Result<()> {
-    let cluster = seed::spec().boot_with(Serving).await?;
+async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     let before = node.routes().await?;
     let other = br#"{"address":"10.12.22.9/16","blocks":["192.168.9.0/24"]}"#;
@@ -89,9 +96,12 @@ async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none() -> Result<(
 
 /// If this fails, traffic is sent to a node whose network is not there, or a node is restarted
 /// that only waits for its address.
+#[rstest]
 #[podlab::test]
-async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready() -> Result<()> {
-    let cluster = seed::spec().boot_with(Serving).await?;
+async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     let address = format!("{}/16 dev {}", node.address(), node.underlay());
     let change = format!("ip address del {address}");
@@ -107,9 +117,12 @@ async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready() -
 
 /// If this fails, an agent that is stuck for good passes for a healthy one. Here it is stuck as
 /// it happens in earnest: whoever reads its log has stopped reading, and the pipe is full.
+#[rstest]
 #[podlab::test]
-async fn item_15_a_loop_that_stalls_is_neither_live_nor_ready() -> Result<()> {
-    let cluster = seed::spec().boot_with(Serving).await?;
+async fn item_15_a_loop_that_stalls_is_neither_live_nor_ready(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agent = program::path(&node)?;
     node.stop_agent().await?;

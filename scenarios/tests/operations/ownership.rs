@@ -3,7 +3,9 @@
 use anyhow::Result;
 use podlab::agent::PodlabAgent;
 use podlab::eventually::eventually;
-use podlab_scenarios::seed::{self, WORKER_1};
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
+use podlab_scenarios::backend;
+use podlab_scenarios::seed::{self, TUNNEL, UNDERLAY, WORKER_1};
 use rstest::rstest;
 
 use crate::program::{SOON, routes_are, ttl};
@@ -14,11 +16,23 @@ use crate::program::{SOON, routes_are, ttl};
 #[case::while_it_runs(true)]
 #[case::before_it_starts(false)]
 #[podlab::test]
-async fn item_10_stray_bird_routes_go_and_static_ones_stay(#[case] runs: bool) -> Result<()> {
-    let cluster = seed::boot().await?;
+async fn item_10_stray_bird_routes_go_and_static_ones_stay(
+    #[case] runs: bool,
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let mut spec = seed::spec();
+    for pool in &mut spec.pools {
+        pool.encapsulation = mode;
+    }
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = backend::boot(spec, agent, backend).await?;
     let node = cluster.node(WORKER_1)?;
-    let add = "ip route add 203.0.113.0/24 via 10.12.22.3 dev tunl0 onlink proto static";
-    node.exec(add).await?.success()?;
+    // All nodes of the seed are in one subnet.
+    let device = if mode == Always { TUNNEL } else { UNDERLAY };
+    let add =
+        format!("ip route add 203.0.113.0/24 via 10.12.22.3 dev {device} onlink proto static");
+    node.exec(add.as_str()).await?.success()?;
     let wanted = node.routes().await?;
     assert!(
         wanted
@@ -28,13 +42,16 @@ async fn item_10_stray_bird_routes_go_and_static_ones_stay(#[case] runs: bool) -
     if !runs {
         node.stop_agent().await?;
     }
-    for stray in [
-        // To a wanted destination, by a way that is not the right one.
-        "ip route replace 192.168.2.0/24 via 10.12.22.1 dev tunl0 onlink proto bird",
-        // To nowhere.
-        "ip route add 198.51.100.0/24 via 10.12.22.1 dev tunl0 onlink proto bird",
-    ] {
-        node.exec(stray).await?.success()?;
+    let bird = async |change: &str| {
+        let change = format!("ip route {change} via 10.12.22.1 dev {device} onlink proto bird");
+        node.exec(change.as_str()).await?.success()?;
+        anyhow::Ok(())
+    };
+    // To a wanted destination, by a way that is not the right one.
+    bird("replace 192.168.2.0/24").await?;
+    // To nowhere; out of the underlay it would be somebody else's.
+    if mode == Always {
+        bird("add 198.51.100.0/24").await?;
     }
     if runs {
         routes_are(&node, &wanted).await?;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use podlab::agent::{Agent, AgentError, PodlabAgent};
+use podlab::agent::PodlabAgent;
 use podlab::eventually::eventually;
 use podlab::probe::http::HttpReply;
 use podlab::process::{Output, Program};
 use podlab::{Cluster, Node};
+use podlab_scenarios::{backend, seed};
 
 /// How long what an event causes may take.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -17,24 +18,14 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) const DATASTORE: &str = "/run/podlab/datastore";
 const PORT: u16 = 9091;
 
-/// Our agent with `--serve`.
-#[derive(Debug)]
-pub(crate) struct Serving;
-
-impl Agent for Serving {
-    fn name(&self) -> &str {
-        "podlab-agent --serve"
-    }
-
-    fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
-        let program = PodlabAgent::new().program(node, datastore)?;
-        Ok(program.args(["--serve", &format!("127.0.0.1:{PORT}")]))
-    }
-}
-
 /// Our agent with one backend, and with `--serve`.
 pub(crate) fn serving(backend: &str) -> PodlabAgent {
     PodlabAgent::with_encapsulation(backend).args(["--serve", &format!("127.0.0.1:{PORT}")])
+}
+
+/// The seed's cluster with such agents; a skip where the kernel lacks the backend.
+pub(crate) async fn boot(backend: &str) -> Result<Cluster> {
+    Ok(backend::boot(seed::spec(), serving(backend), backend).await?)
 }
 
 /// What the endpoint of the agent on `node` answers.

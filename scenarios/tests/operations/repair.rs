@@ -8,11 +8,10 @@ use podlab::agent::PodlabAgent;
 use podlab::eventually::eventually;
 use podlab::process::Program;
 use podlab::{Cluster, Node};
-use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
-use crate::program::{SOON, metric, serving};
+use crate::program::{SOON, boot, metric};
 
 /// The host's end of the pod `test-tools`.
 const POD: &str = "calied9d42cb137";
@@ -91,10 +90,6 @@ async fn repairs(node: &Node) -> Result<u64> {
 
 fn words(error: anyhow::Error) -> String {
     format!("{error:#}")
-}
-
-async fn boot(backend: &str) -> Result<Cluster> {
-    Ok(backend::boot(seed::spec(), serving(backend), backend).await?)
 }
 
 /// Proves that a node whose network somebody tidied up or tuned by hand is whole again before
