@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 
 use super::{Devices, Report};
-use crate::desired::{self, Desired, Interface, pod_mtu};
+use crate::desired::{self, Desired, Interface};
 use crate::encap::{EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::platform::{Address, KernelError, Link, Platform};
 use crate::report;
@@ -31,13 +31,8 @@ pub(super) fn apply(
             .insert(format!("the underlay interface {} is down", underlay.name));
     }
     let mtu = underlay_mtu(desired, devices, underlay);
-    report.pod_mtu = Some(pod_mtu(desired.tunnel.map(|tunnel| tunnel.mtu), mtu));
-    let Some(tunnel) = desired.tunnel else {
-        if let Err(error) = encapsulation.receive_only(&desired.peers) {
-            refused(&error, report);
-        }
-        return Ok(false);
-    };
+    let tunnel = desired.tunnel;
+    report.pod_mtu = Some(tunnel.pod_mtu(mtu));
     let links: Vec<Link> = devices.by_name.values().cloned().collect();
     let spec = TunnelSpec {
         mtu: tunnel.mtu.on(mtu),
@@ -54,6 +49,9 @@ pub(super) fn apply(
         }
     };
     report.changes.tunnels += usize::from(changed);
+    if !tunnel.in_use {
+        return Ok(changed);
+    }
     let links = if changed { platform.links()? } else { links };
     let device = links.iter().find(|link| link.name == TUNNEL);
     Ok(addresses(platform, device, tunnel.address.map(Ipv4Net::from), report)? || changed)
@@ -81,7 +79,7 @@ pub(super) fn strip(
     devices: &Devices,
     report: &mut Report,
 ) -> Result<(), KernelError> {
-    if desired.tunnel.is_none() {
+    if !desired.tunnel.in_use {
         addresses(platform, devices.by_name.get(TUNNEL), None, report)?;
     }
     Ok(())

@@ -17,15 +17,15 @@ use ipnet::Ipv4Net;
 use crate::datastore::{InterfacePattern, Snapshot};
 use crate::mac::Mac;
 
-pub use mtu::{Interface, TunnelMtu, pod_mtu, underlay_mtu};
+pub use mtu::{Interface, TunnelMtu, underlay_mtu};
 
 /// The state to bring the kernel of one node to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// The node's own underlay address; the interface that carries it is the underlay.
     pub address: Ipv4Net,
-    /// `None`: no pool encapsulates.
-    pub tunnel: Option<Tunnel>,
+    /// Always there, ready to receive.
+    pub tunnel: Tunnel,
     /// Who tunnel packets are exchanged with.
     pub peers: Peers,
     /// Routes of the main table by destination.
@@ -76,12 +76,39 @@ pub struct Pools {
 }
 
 /// The tunnel device.
+///
+/// It is there in every mode. Nodes hear of another mode one after the other, and those that do
+/// first must not send into the void: in `never`, too, packets of known nodes are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Its only address, as a /32.
+    /// Whether some pool encapsulates.
+    pub in_use: bool,
+    /// Its only address, as a /32; none while it is not in use.
     pub address: Option<Ipv4Addr>,
     /// Its MTU.
     pub mtu: TunnelMtu,
+}
+
+impl Tunnel {
+    fn new(snapshot: &Snapshot, address: Option<Ipv4Addr>) -> Self {
+        let mtu = TunnelMtu::of(snapshot);
+        Self {
+            in_use: mtu.is_some(),
+            address: address.filter(|_| mtu.is_some()),
+            mtu: mtu.unwrap_or_default(),
+        }
+    }
+
+    /// The MTU in bytes of pods that are wired from now on, on an underlay whose own is
+    /// `underlay`: the tunnel's where it is in use, else the underlay's (`determinePodMTU` in
+    /// Felix).
+    #[must_use]
+    pub fn pod_mtu(&self, underlay: u32) -> u32 {
+        match self.in_use {
+            true => self.mtu.on(underlay),
+            false => underlay,
+        }
+    }
 }
 
 /// Where packets to a destination go.
@@ -136,10 +163,7 @@ impl Desired {
         let local = routes::local_addresses(snapshot, name);
         Ok(Self {
             address: node.address,
-            tunnel: TunnelMtu::of(snapshot).map(|mtu| Tunnel {
-                address: node.tunnel_address,
-                mtu,
-            }),
+            tunnel: Tunnel::new(snapshot, node.tunnel_address),
             peers: Peers {
                 nodes: others()
                     .map(|(_, other)| other.address.addr())

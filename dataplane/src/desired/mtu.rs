@@ -7,8 +7,9 @@ const OUTER_HEADER: u32 = 20;
 
 /// The tunnel's MTU, as far as the datastore determines it.
 ///
-/// One device serves all pools, so the smallest that any of them asks for holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One device serves all pools, so the smallest that any of them asks for holds. The default is
+/// what the underlay allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TunnelMtu {
     /// The smallest one that a pool states.
     explicit: Option<u32>,
@@ -43,13 +44,6 @@ impl TunnelMtu {
     }
 }
 
-/// The MTU of pods that are wired from now on: the tunnel's, where there is one, else that of the
-/// underlay (`determinePodMTU` in Felix).
-#[must_use]
-pub fn pod_mtu(tunnel: Option<TunnelMtu>, underlay: u32) -> u32 {
-    tunnel.map_or(underlay, |tunnel| tunnel.on(underlay))
-}
-
 /// An interface that may carry packets between nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Interface<'a> {
@@ -78,6 +72,7 @@ pub fn underlay_mtu<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Tunnel;
     use crate::fixtures::pool;
     use rstest::rstest;
 
@@ -131,6 +126,6 @@ mod tests {
         let mut pool = pool("192.168.0.0/16", mode);
         pool.tunnel_mtu = tunnel_mtu;
         snapshot.pools.insert("p".into(), pool);
-        assert_eq!(pod_mtu(TunnelMtu::of(&snapshot), 1500), expected);
+        assert_eq!(Tunnel::new(&snapshot, None).pod_mtu(1500), expected);
     }
 }

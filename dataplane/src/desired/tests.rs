@@ -38,15 +38,8 @@ fn the_seeds_worker_1_has_the_seeds_routes() {
         ]
     );
     let desired = compute(&seed(), "k8s-worker-1");
-    assert_eq!(
-        desired.tunnel.unwrap().address,
-        Some(Ipv4Addr::new(192, 168, 1, 0))
-    );
-    assert_eq!(
-        desired.tunnel.unwrap().mtu.on(1500),
-        1440,
-        "what the pool says wins"
-    );
+    assert_eq!(desired.tunnel.address, Some(Ipv4Addr::new(192, 168, 1, 0)));
+    assert_eq!(desired.tunnel.mtu.on(1500), 1440, "what the pool says wins");
     assert_eq!(
         desired.peers.nodes,
         ["10.12.22.1", "10.12.22.3"]
@@ -80,10 +73,9 @@ fn the_mode_and_the_subnet_decide_how_a_block_is_reached(
         .iter()
         .find_map(|line| line.strip_prefix("192.168.2.0/24 "));
     assert_eq!(line, expected);
-    assert_eq!(
-        compute(&snapshot, "k8s-worker-1").tunnel.is_some(),
-        mode != Mode::Never
-    );
+    let tunnel = compute(&snapshot, "k8s-worker-1").tunnel;
+    assert_eq!(tunnel.in_use, mode != Mode::Never);
+    assert_eq!(tunnel.address.is_some(), tunnel.in_use);
 }
 
 #[test]
@@ -209,11 +201,7 @@ fn the_smallest_tunnel_mtu_that_a_pool_asks_for_holds(
         snapshot.pools.insert(i.to_string(), pool);
     }
     assert_eq!(
-        compute(&snapshot, "k8s-master")
-            .tunnel
-            .unwrap()
-            .mtu
-            .on(1500),
+        compute(&snapshot, "k8s-master").tunnel.mtu.on(1500),
         expected
     );
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape, veth};
 use crate::compare::Row;
-use crate::desired::Peers;
 use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
 
 const KIND: &str = "ipip";
@@ -105,11 +104,6 @@ impl Encapsulation for Ipip {
         }])
     }
 
-    fn receive_only(&mut self, _peers: &Peers) -> Result<(), EncapError> {
-        // A device that is up receives; who may send to it is the packet filter's business.
-        Ok(())
-    }
-
     fn withdraw(
         &mut self,
         _underlay: &Link,
@@ -195,7 +189,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
 
-    static NO_PEERS: Peers = Peers {
+    static NO_PEERS: crate::desired::Peers = crate::desired::Peers {
         nodes: BTreeSet::new(),
         external: BTreeSet::new(),
     };

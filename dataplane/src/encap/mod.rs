@@ -75,10 +75,6 @@ pub(crate) trait Encapsulation {
         platform: &mut dyn Platform,
     ) -> Result<Vec<Row>, EncapError>;
 
-    /// Nothing is to be encapsulated any more. What nodes that do not know it yet still send is
-    /// taken from `peers`; the device stays.
-    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError>;
-
     /// Another backend was chosen: stops what a former life with this one left behind from
     /// taking packets, and gives up the name [`TUNNEL`] if it cannot be shared. (The veth pair
     /// can: who has no use for it removes it.) Returns whether an interface was changed.
@@ -291,10 +287,6 @@ impl Encapsulation for Selected<Box<dyn Encapsulation>> {
         platform: &mut dyn Platform,
     ) -> Result<Vec<Row>, EncapError> {
         self.backend.compare(spec, links, platform)
-    }
-
-    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
-        self.backend.receive_only(peers)
     }
 
     /// Once is enough: the others do nothing in this life.

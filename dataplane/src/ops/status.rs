@@ -16,7 +16,7 @@ use super::replica::{Replica, route_key};
 use crate::apply::{self, Newcomers, PROTOCOL, Pass, Report};
 use crate::compare::Row;
 use crate::datastore::Store;
-use crate::desired::{Desired, Peers};
+use crate::desired::Desired;
 use crate::encap::{self, Choice, EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::failure::Failure;
 use crate::filter::{self, Filter, Ruleset, TABLE};
@@ -209,10 +209,11 @@ fn rows(before: &Replica, after: &Replica, desired: &Desired) -> Vec<Row> {
         name.unwrap_or_else(|| format!("#{index}"))
     };
     let mut rows = Vec::new();
-    if desired.tunnel.is_some() || after.link(TUNNEL).is_some() {
-        let [actual, desired] = [before, after].map(|state| state.link(TUNNEL).map(tunnel));
-        rows.push(Row { desired, actual });
-    }
+    let [actual, wanted] = [before, after].map(|state| state.link(TUNNEL).map(tunnel));
+    rows.push(Row {
+        desired: wanted,
+        actual,
+    });
     rows.extend(pair(
         &before.addresses,
         &after.addresses,
@@ -376,10 +377,6 @@ impl Encapsulation for AnyTunnel {
         };
         Links::change(platform, link.index, &change)?;
         Ok(true)
-    }
-
-    fn receive_only(&mut self, _peers: &Peers) -> Result<(), EncapError> {
-        Ok(())
     }
 
     fn withdraw(

@@ -18,7 +18,7 @@ mod locate;
 mod running;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use running::{AgentError, AgentStatus, RunningAgent};
 
@@ -51,6 +51,7 @@ const MTU_FILE: &str = "mtu";
 /// `podlab-agent`, the agent of this project.
 #[derive(Debug, Clone, Default)]
 pub struct PodlabAgent {
+    binary: Option<PathBuf>,
     encapsulation: Option<String>,
     arguments: Vec<String>,
 }
@@ -69,6 +70,13 @@ impl PodlabAgent {
         }
     }
 
+    /// Another build of it: the program at this path.
+    #[must_use]
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
+    }
+
     /// With more arguments for `podlab-agent run`.
     #[must_use]
     pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -83,7 +91,11 @@ impl Agent for PodlabAgent {
     }
 
     fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
-        Ok(Program::new(locate::podlab_agent()?)
+        let binary = match &self.binary {
+            Some(path) => path.clone(),
+            None => locate::podlab_agent()?,
+        };
+        Ok(Program::new(binary)
             .arg("run")
             .arg("--datastore")
             .arg(datastore)

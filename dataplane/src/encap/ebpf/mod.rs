@@ -121,14 +121,6 @@ impl Encapsulation for Ebpf {
         Ok(compared)
     }
 
-    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
-        // Programs of a former life, if any, have that life's peers.
-        if self.attached.is_some() {
-            self.set_peers(peers)?;
-        }
-        Ok(())
-    }
-
     fn withdraw(
         &mut self,
         _underlay: &Link,

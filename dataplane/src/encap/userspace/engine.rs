@@ -93,10 +93,6 @@ impl Engine {
         self.ends == ends && self.threads.iter().all(Thread::is_alive)
     }
 
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     pub(super) fn drops(&self) -> &Drops {
         &self.drops
     }

@@ -25,7 +25,6 @@ mod socket;
 use super::veth::{self, PEER, Pair};
 use super::{EncapError, Encapsulation, TunnelSpec, named};
 use crate::compare::Row;
-use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::platform::{Link, Platform};
 use crate::report;
@@ -93,18 +92,6 @@ impl Encapsulation for Userspace {
         let ends = named(links, PEER).into_iter().chain([spec.underlay]);
         let pair = veth::compare(spec.mtu, links);
         Ok([pair].into_iter().chain(ends.map(socket)).collect())
-    }
-
-    fn receive_only(&mut self, peers: &Peers) -> Result<(), EncapError> {
-        // The sockets stay open, or the kernel would answer with "protocol unreachable".
-        if let Some(engine) = &mut self.engine {
-            let settings = Settings {
-                peers: peers.clone(),
-                ..engine.settings().clone()
-            };
-            engine.follow(settings);
-        }
-        Ok(())
     }
 
     fn withdraw(

@@ -1,0 +1,154 @@
+//! A thousand pings a second, by `ping` itself: what they lose is lost, whatever the test does.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use podlab::process::{Process, Program};
+use podlab::{Cluster, Pod};
+
+/// How many of the last pings may be without an answer: they were on their way when `ping` was
+/// told to end.
+const UNDER_WAY: u32 = 20;
+
+/// Pings from one pod to another, one each millisecond, until they are counted.
+pub(crate) struct Flow {
+    pair: String,
+    ping: Process,
+}
+
+/// What became of a flow. Printed as in `a to b: 3 of 2000 lost: 3 from 117`.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    pair: String,
+    sent: u32,
+    /// Runs of pings without an answer: number of the first, and how many. As there is one each
+    /// millisecond, the length of a run is about that of the outage in milliseconds.
+    outages: Vec<(u32, u32)>,
+}
+
+impl Flow {
+    /// Begins; the first answer has come when this returns.
+    pub(crate) async fn start(from: &Pod, to: &Pod) -> Result<Self> {
+        let target = to.address().to_string();
+        let ping = Program::new("ping").args(["-n", "-i", "0.001", &target]);
+        let mut ping = from.spawn(ping)?;
+        let pair = format!("{} to {}", from.name(), to.name());
+        ping.wait_for_line(|line| sequence(line).is_some(), crate::restart::SOON)
+            .await
+            .context(pair.clone())?;
+        Ok(Self { pair, ping })
+    }
+
+    /// One in each direction between every two of the pods.
+    pub(crate) async fn between(cluster: &Cluster, pods: &[&str]) -> Result<Vec<Self>> {
+        let mut flows = Vec::new();
+        for from in pods {
+            for to in pods.iter().filter(|to| *to != from) {
+                flows.push(Self::start(&cluster.pod(from)?, &cluster.pod(to)?).await?);
+            }
+        }
+        Ok(flows)
+    }
+
+    /// Ends it and prints what was lost. Fails when there is no answer any more.
+    pub(crate) async fn count(self) -> Result<Losses> {
+        let output = self.ping.stop(Signal::SIGINT).await?;
+        let losses = Losses::read(self.pair, &output.stdout)?;
+        println!("{losses}");
+        Ok(losses)
+    }
+
+    /// Ends them all; fails when one has lost anything.
+    pub(crate) async fn none_lost(flows: Vec<Self>) -> Result<()> {
+        for flow in flows {
+            let losses = flow.count().await?;
+            ensure!(losses.outages.is_empty(), "{losses}");
+        }
+        Ok(())
+    }
+}
+
+impl Losses {
+    fn read(pair: String, text: &str) -> Result<Self> {
+        let seen: BTreeSet<u32> = text.lines().filter_map(sequence).collect();
+        let summary = text.lines().find_map(|line| {
+            let (sent, _) = line.split_once(" packets transmitted")?;
+            sent.parse().ok()
+        });
+        let sent: u32 = summary.with_context(|| format!("{pair}: no summary in {text:?}"))?;
+        let last = *seen.last().with_context(|| format!("{pair}: no answer"))?;
+        ensure!(
+            last + UNDER_WAY >= sent,
+            "{pair}: no answer to the last {} of {sent} pings",
+            sent - last
+        );
+        let mut outages: Vec<(u32, u32)> = Vec::new();
+        for lost in (1..last).filter(|sequence| !seen.contains(sequence)) {
+            match outages.last_mut() {
+                Some((first, count)) if *first + *count == lost => *count += 1,
+                _ => outages.push((lost, 1)),
+            }
+        }
+        Ok(Self {
+            pair,
+            sent,
+            outages,
+        })
+    }
+
+    pub(crate) fn lost(&self) -> u32 {
+        self.outages.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} lost", self.pair, self.lost(), self.sent)?;
+        for (at, (first, count)) in self.outages.iter().enumerate() {
+            let before = if at == 0 { ":" } else { "," };
+            write!(f, "{before} {count} from {first}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Of an answer only: the line of an ICMP error has a number, too. Numbers have 16 bits, and a flow
+/// of a minute has not used them up.
+fn sequence(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once(" bytes from ")?;
+    let (_, rest) = rest.split_once("icmp_seq=")?;
+    let (number, rest) = rest.split_once(' ')?;
+    rest.starts_with("ttl=").then(|| number.parse().ok())?
+}
+
+/// Proves that a flow is not content with a network that loses packets.
+#[podlab::test]
+async fn a_flow_counts_what_is_lost() -> Result<()> {
+    let answer = |number| format!("64 bytes from 10.0.0.1: icmp_seq={number} ttl=62 time=0.1 ms\n");
+    let text = |numbers: &[u32], sent| {
+        let answers: String = numbers.iter().map(|number| answer(*number)).collect();
+        format!(
+            "{answers}From 10.0.0.9 icmp_seq=3 Destination Host Unreachable\n\n{sent} packets transmitted, 5 received"
+        )
+    };
+    let pair = || "a to b".to_owned();
+    let losses = Losses::read(pair(), &text(&[1, 2, 5, 6, 9], 10))?;
+    assert_eq!(
+        losses.to_string(),
+        "a to b: 4 of 10 lost: 2 from 3, 2 from 7"
+    );
+    assert!(
+        Losses::read(pair(), &text(&[1, 2, 3], 3))?
+            .outages
+            .is_empty()
+    );
+    let silent = Losses::read(pair(), &text(&[1, 2, 3], 30)).unwrap_err();
+    assert_eq!(
+        silent.to_string(),
+        "a to b: no answer to the last 27 of 30 pings"
+    );
+    assert!(Losses::read(pair(), &text(&[], 3)).is_err());
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What a former life has left: kept where it is right, removed where it is not.
+
+use anyhow::Result;
+use podlab::agent::PodlabAgent;
+use podlab::spec::Encapsulation::{Always, Never};
+use podlab::{Cluster, Node};
+use podlab_scenarios::backend;
+use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1};
+use rstest::rstest;
+
+use crate::agents::Switch;
+use crate::flow::Flow;
+use crate::modes::{is_in, seed_in, set};
+
+async fn ttl(cluster: &Cluster) -> Result<u8> {
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    Ok(from.ping(&to).await?.ttl)
+}
+
+async fn run(node: &Node, command: &str) -> Result<String> {
+    Ok(node.exec(command).await?.success()?.stdout)
+}
+
+/// What there is on a node beside routes, in words that do not depend on the time: devices, the
+/// addresses of `tunl0`, tc programs, tables of the packet filter.
+async fn equipment(node: &Node) -> Result<Vec<String>> {
+    let mut all: Vec<String> = Vec::new();
+    for link in node.links().await? {
+        all.push(format!("{} {:?} mtu {}", link.name, link.kind, link.mtu));
+        let filters = format!("tc filter show dev {} ingress", link.name);
+        let ours = run(node, &filters).await?.matches("podlab").count();
+        all.push(format!("{} programs on {}", ours, link.name));
+    }
+    let addresses = node.addresses().await?.into_iter();
+    let tunnel = addresses.filter(|address| address.interface == TUNNEL);
+    all.extend(tunnel.map(|address| address.address.to_string()));
+    all.push(run(node, "nft list tables").await?);
+    all.sort();
+    Ok(all)
+}
+
+/// Proves that a node whose agent comes back with another backend is the same as one that had
+/// this backend from the start: nothing of the other is left, nothing is missing. Prints what the
+/// change costs.
+#[rstest]
+#[podlab::test]
+async fn a_switch_of_the_backend_leaves_nothing_of_the_other(
+    #[values("kernel", "ebpf", "userspace")] one: &str,
+    #[values("kernel", "ebpf", "userspace")] two: &str,
+) -> Result<()> {
+    let rare = if two == "kernel" { two } else { one };
+    let switch = Switch::new(two);
+    let cluster = backend::boot(seed::spec(), switch.clone(), rare).await?;
+    let node = cluster.node(WORKER_1)?;
+    let wanted = (equipment(&node).await?, node.routes().await?);
+    drop(cluster);
+
+    switch.set(PodlabAgent::with_encapsulation(one));
+    let cluster = backend::boot(seed::spec(), switch.clone(), rare).await?;
+    let node = cluster.node(WORKER_1)?;
+    let flows = Flow::between(&cluster, &[TEST_TOOLS, DEMO_W2]).await?;
+    switch.set(PodlabAgent::with_encapsulation(two));
+    node.stop_agent().await?;
+    let status = node.start_agent().await?;
+    assert_eq!(status.encapsulation, two);
+    assert_eq!((equipment(&node).await?, node.routes().await?), wanted);
+    assert_eq!(ttl(&cluster).await?, 62);
+    for flow in flows {
+        flow.count().await?;
+    }
+    Ok(())
+}
+
+/// Proves that an agent that starts in `never` takes the tunnel of its former life out of service,
+/// programs and all, and can put it into service again.
+#[rstest]
+#[podlab::test]
+async fn item_03_a_start_in_never_finds_the_tunnel_of_a_former_life(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = seed_in(Always, backend).await?;
+    let node = cluster.node(WORKER_1)?;
+    let before = (equipment(&node).await?, node.routes().await?);
+    for node in cluster.nodes() {
+        node.kill_agent().await?;
+    }
+    set(&cluster, Never).await?;
+    for node in cluster.nodes() {
+        node.start_agent().await?;
+    }
+    is_in(&node, Never).await?;
+    let addresses = node.addresses().await?.into_iter();
+    let tunnel: Vec<_> = addresses.filter(|a| a.interface == TUNNEL).collect();
+    assert!(tunnel.is_empty(), "{tunnel:?}");
+    assert_eq!(ttl(&cluster).await?, 62);
+    set(&cluster, Always).await?;
+    for node in cluster.nodes() {
+        if node.name() != seed::MASTER {
+            is_in(&node, Always).await?;
+        }
+    }
+    assert_eq!(ttl(&cluster).await?, 62);
+    assert_eq!((equipment(&node).await?, node.routes().await?), before);
+    Ok(())
+}
+
+/// Proves that what happened while no agent ran is caught up with: routes of what is gone go, of
+/// what is new come, and pods that are not concerned lose nothing.
+#[rstest]
+#[podlab::test]
+async fn what_changed_while_the_agent_was_away_is_caught_up_with(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    const NEW: &str = "192.168.77.0/24";
+    let cluster = seed_in(Always, backend).await?;
+    let node = cluster.node(WORKER_1)?;
+    let bystanders = [TEST_TOOLS, seed::DEMO];
+    let flows = Flow::between(&cluster, &bystanders).await?;
+    node.kill_agent().await?;
+    cluster.remove_node(seed::MASTER).await?;
+    cluster
+        .add_node("k8s-worker-3", |n| {
+            n.address("10.12.22.7/16").interface(UNDERLAY).block(NEW)
+        })
+        .await?;
+    cluster
+        .add_pod("late", |p| p.on("k8s-worker-3").address("192.168.77.7"))
+        .await?;
+    cluster.remove_pod(DEMO_W2).await?;
+    let pool = seed::spec().pools[0].name.clone();
+    cluster
+        .set_pool(&pool, |pool| pool.tunnel_mtu(1400))
+        .await?;
+    node.start_agent().await?;
+
+    let routes = node.routes().await?;
+    let to = |destination: &str| {
+        let mut routes = routes.iter();
+        routes.find(|route| route.destination.to_string() == destination)
+    };
+    assert_eq!(to("192.168.0.0/24"), None, "the removed node's block");
+    let new = to(NEW).expect("the new node's block");
+    assert_eq!(new.gateway, Some([10, 12, 22, 7].into()));
+    assert_eq!(new.mtu, Some(1400));
+    let reply = cluster.pod(TEST_TOOLS)?.ping(&cluster.pod("late")?).await?;
+    assert_eq!(reply.ttl, 62);
+    Flow::none_lost(flows).await
+}
