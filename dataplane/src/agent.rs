@@ -163,7 +163,8 @@ struct Agent {
     /// Routes that were in place after the last pass, as long as they are desired.
     placed: BTreeMap<Ipv4Net, Route>,
     ready: bool,
-    /// The last pass left nothing to do, and the datastore asked for nothing since.
+    /// A pass left nothing to do, and the datastore asked for nothing since: whatever there is to
+    /// do now, somebody else has caused, also when it takes more than one pass.
     settled: bool,
     vitals: Vitals,
     /// When a pass is due that something asked for.
@@ -334,7 +335,7 @@ impl Agent {
             .collect();
         let metrics = &self.vitals.metrics;
         metrics.passed(report, took, resync, self.settled);
-        self.settled = undone.is_empty() && report.pods_waiting.is_empty();
+        self.settled |= undone.is_empty() && report.pods_waiting.is_empty();
         self.vitals.health.passed(match undone.is_empty() {
             true => Ok(()),
             false => Err(undone.join("; ")),

@@ -57,7 +57,10 @@ async fn is_undone(cluster: &Cluster, damage: &str) -> Result<()> {
             }
         })
         .await
-        .with_context(|| format!("it was\n{good}"))?;
+        .with_context(|| {
+            let log = node.agent_log().unwrap_or_else(|error| error.to_string());
+            format!("the agent said\n{log}\nand it was\n{good}")
+        })?;
         let target = cluster.pod(DEMO_W2)?;
         anyhow::ensure!(cluster.pod(TEST_TOOLS)?.ping(&target).await?.ttl == 62);
     }
