@@ -6,6 +6,8 @@
 //! - `watch`: which files changed.
 
 mod check;
+#[cfg(test)]
+mod hostile;
 mod pattern;
 mod poll;
 pub mod record;

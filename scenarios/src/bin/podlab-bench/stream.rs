@@ -13,7 +13,9 @@ pub(crate) const NAME: &str = "stream";
 /// Rounds; ways take turns within a round, so that a busy moment hits all of them.
 const ROUNDS: usize = 5;
 const SECONDS: &str = "1";
-const SMALL_PACKET: &str = "64";
+/// Payloads of the UDP packets: small ones, and such as fill the MTU. The latter say what the machine
+/// makes of packets that nobody may join to super-packets.
+const PACKETS: [&str; 2] = ["64", "1400"];
 
 /// A way between the pods, beside the tunnel that the agents made.
 struct Way {
@@ -64,26 +66,27 @@ async fn measure(cluster: &Cluster, backend: &str, results: &mut Results) -> Res
     vxlan(&one, "10.99.0.1/24", "10.12.22.2", "10.12.22.3").await?;
     vxlan(&two, "10.99.0.2/24", "10.12.22.3", "10.12.22.2").await?;
     let mut streams = [const { Vec::new() }; WAYS.len()];
-    let mut packets = [const { Vec::new() }; WAYS.len()];
+    let mut packets = [const { [const { Vec::new() }; WAYS.len()] }; PACKETS.len()];
     for _ in 0..ROUNDS {
         for (index, way) in WAYS.iter().enumerate() {
             take(way, &one, &two, &from, &to).await?;
             streams[index].push(iperf(&from, &to, &[]).await?.0);
-            packets[index].push(
-                iperf(&from, &to, &["-u", "-b", "0", "-l", SMALL_PACKET])
-                    .await?
-                    .1,
-            );
+            for (size, samples) in PACKETS.iter().zip(&mut packets) {
+                let udp = ["-u", "-b", "0", "-l", size];
+                samples[index].push(iperf(&from, &to, &udp).await?.1);
+            }
         }
     }
     let [plain, vxlan, ipip] = streams.map(|mut samples| median(&mut samples));
     let name = format!("one TCP stream, {backend}");
     results.add(&name, "Gbit/s", ipip, plain, WAYS[0].name);
     results.add(&name, "Gbit/s", ipip, vxlan, WAYS[1].name);
-    let [plain, vxlan, ipip] = packets.map(|mut samples| median(&mut samples));
-    let name = format!("packets of {SMALL_PACKET} bytes, {backend}");
-    results.add(&name, "kpps", ipip, plain, WAYS[0].name);
-    results.add(&name, "kpps", ipip, vxlan, WAYS[1].name);
+    for (size, samples) in PACKETS.iter().zip(packets) {
+        let [plain, vxlan, ipip] = samples.map(|mut samples| median(&mut samples));
+        let name = format!("packets of {size} bytes, {backend}");
+        results.add(&name, "kpps", ipip, plain, WAYS[0].name);
+        results.add(&name, "kpps", ipip, vxlan, WAYS[1].name);
+    }
     Ok(())
 }
 
