@@ -6,7 +6,6 @@
 
 mod agents;
 mod each;
-mod life;
 mod odd_packets;
 mod pairs;
 mod rates;

@@ -9,7 +9,7 @@ use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Machine, Node, Pod};
 use rstest::rstest;
 
-use crate::world::{boot, connected, ping};
+use crate::world::{boot, by_tunnel, connected, ping, same_subnet};
 
 /// The gateway that Calico gives every pod.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -88,8 +88,7 @@ async fn item_01_everybody_reaches_everybody_under_the_right_address(
     for to in cluster.nodes() {
         for from in cluster.nodes() {
             if !same(&from, &to) {
-                let router = from.address().octets()[..3] != to.address().octets()[..3];
-                let ttl = if router { 63 } else { 64 };
+                let ttl = if same_subnet(&from, &to) { 64 } else { 63 };
                 let seen = reach(&from, &to, &to.underlay(), to.address()).await?;
                 assert_eq!(
                     seen,
@@ -107,13 +106,7 @@ async fn item_01_everybody_reaches_everybody_under_the_right_address(
 /// The address under which a node talks to a pod: its tunnel's where the tunnel leads there.
 fn own_source(from: &Node, to: &Pod, mode: Encapsulation) -> Ipv4Addr {
     let there = to.node();
-    let subnet = |node: &Node| node.address().octets()[..3].to_vec();
-    let tunnel = match mode {
-        Always => from.name() != there.name(),
-        CrossSubnet => subnet(from) != subnet(&there),
-        Never => false,
-    };
-    match tunnel {
+    match from.name() != there.name() && by_tunnel(from, &there, mode) {
         // The first address of its block.
         true => Ipv4Addr::new(192, 168, from.address().octets()[3] - 10, 0),
         false => from.address(),

@@ -50,19 +50,26 @@ pub(crate) async fn boot(spec: ClusterSpec, backend: &str) -> Result<Cluster, Er
     podlab_scenarios::backend::boot(spec, agent, backend).await
 }
 
+/// Whether the way from one node to the pods of another leads through the tunnel.
+pub(crate) fn by_tunnel(from: &Node, to: &Node, mode: Encapsulation) -> bool {
+    match mode {
+        Encapsulation::Always => true,
+        Encapsulation::CrossSubnet => !same_subnet(from, to),
+        Encapsulation::Never => false,
+    }
+}
+
+/// Of the subnets here, which are /24.
+pub(crate) fn same_subnet(one: &Node, other: &Node) -> bool {
+    one.address().octets()[..3] == other.address().octets()[..3]
+}
+
 /// What a mode makes of the way from one node to the pods of another, in the words of
 /// [`route_is`].
 pub(crate) fn hop(from: &Node, to: &Node, mode: Encapsulation) -> String {
-    let subnet = |node: &Node| node.address().octets()[..3].to_vec();
-    let tunnel = match mode {
-        Encapsulation::Always => true,
-        Encapsulation::CrossSubnet => subnet(from) != subnet(to),
-        Encapsulation::Never => false,
-    };
-    let device = if tunnel {
-        "tunl0".to_owned()
-    } else {
-        from.underlay()
+    let device = match by_tunnel(from, to, mode) {
+        true => "tunl0".to_owned(),
+        false => from.underlay(),
     };
     format!("via {} dev {device}", to.address())
 }

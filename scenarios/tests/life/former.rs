@@ -1,7 +1,10 @@
 //! What a former life has left: kept where it is right, removed where it is not.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use podlab::agent::PodlabAgent;
+use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::{Always, Never};
 use podlab::{Cluster, Node};
 use podlab_scenarios::backend;
@@ -11,6 +14,7 @@ use rstest::rstest;
 use crate::agents::Switch;
 use crate::flow::Flow;
 use crate::modes::{is_in, seed_in, set};
+use crate::restart::SOON;
 
 async fn ttl(cluster: &Cluster) -> Result<u8> {
     let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
@@ -19,6 +23,12 @@ async fn ttl(cluster: &Cluster) -> Result<u8> {
 
 async fn run(node: &Node, command: &str) -> Result<String> {
     Ok(node.exec(command).await?.success()?.stdout)
+}
+
+async fn tunnel_index(node: &Node) -> Result<u32> {
+    let links = node.links().await?;
+    let tunnel = links.iter().find(|link| link.name == TUNNEL);
+    Ok(tunnel.context("no tunnel device")?.index)
 }
 
 /// What there is on a node beside routes, in words that do not depend on the time: devices, the
@@ -40,8 +50,8 @@ async fn equipment(node: &Node) -> Result<Vec<String>> {
 }
 
 /// Proves that a node whose agent comes back with another backend is the same as one that had
-/// this backend from the start: nothing of the other is left, nothing is missing. Prints what the
-/// change costs.
+/// this backend from the start: nothing of the other is left, nothing is missing. A device that
+/// both use is kept. Prints what the change costs.
 #[rstest]
 #[podlab::test]
 async fn a_switch_of_the_backend_leaves_nothing_of_the_other(
@@ -58,12 +68,15 @@ async fn a_switch_of_the_backend_leaves_nothing_of_the_other(
     switch.set(PodlabAgent::with_encapsulation(one));
     let cluster = backend::boot(seed::spec(), switch.clone(), rare).await?;
     let node = cluster.node(WORKER_1)?;
+    let device = tunnel_index(&node).await?;
     let flows = Flow::between(&cluster, &[TEST_TOOLS, DEMO_W2]).await?;
     switch.set(PodlabAgent::with_encapsulation(two));
     node.stop_agent().await?;
     let status = node.start_agent().await?;
     assert_eq!(status.encapsulation, two);
     assert_eq!((equipment(&node).await?, node.routes().await?), wanted);
+    let shared = (one == "kernel") == (two == "kernel");
+    assert_eq!(tunnel_index(&node).await? == device, shared);
     assert_eq!(ttl(&cluster).await?, 62);
     for flow in flows {
         flow.count().await?;
@@ -142,7 +155,16 @@ async fn what_changed_while_the_agent_was_away_is_caught_up_with(
     let new = to(NEW).expect("the new node's block");
     assert_eq!(new.gateway, Some([10, 12, 22, 7].into()));
     assert_eq!(new.mtu, Some(1400));
-    let reply = cluster.pod(TEST_TOOLS)?.ping(&cluster.pod("late")?).await?;
-    assert_eq!(reply.ttl, 62);
+    // The agent over there has been told of its pod a moment ago.
+    let (from, late) = (cluster.pod(TEST_TOOLS)?, cluster.pod("late")?);
+    let options = PingOptions {
+        timeout: Duration::from_millis(300),
+        ..PingOptions::default()
+    };
+    let reply = podlab::eventually::eventually("the new pod answers", SOON, || async {
+        let reply = from.ping_with(&late, &options).await;
+        reply.map_err(|error| error.to_string())
+    });
+    assert_eq!(reply.await?.ttl, 62);
     Flow::none_lost(flows).await
 }

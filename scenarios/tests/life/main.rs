@@ -11,6 +11,7 @@ mod agents;
 mod flow;
 mod former;
 mod modes;
+mod peers;
 mod restart;
 
 podlab::suite!();

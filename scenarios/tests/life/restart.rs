@@ -130,8 +130,10 @@ async fn a_restart_touches_neither_addresses_nor_routes(
         }
     }
     ensure!(listens, "ip monitor tells nothing");
+    let before = (node.links().await?, node.routes().await?);
     node.kill_agent().await?;
     node.start_agent().await?;
+    assert_eq!((node.links().await?, node.routes().await?), before);
     let told = monitor.stop(Signal::SIGINT).await?.stdout;
     let of_the_restart: Vec<_> = told.lines().filter(|l| !l.contains("192.0.2.1")).collect();
     // The lines that belong to the address say how long it is valid.
