@@ -36,7 +36,9 @@ async fn tunnel_index(node: &Node) -> Result<u32> {
 async fn equipment(node: &Node) -> Result<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     for link in node.links().await? {
-        all.push(format!("{} {:?} mtu {}", link.name, link.kind, link.mtu));
+        // The kernel's device out of service keeps the MTU that it had in service.
+        let mtu = (link.name != "tunl0-ipip").then_some(link.mtu);
+        all.push(format!("{} {:?} mtu {mtu:?}", link.name, link.kind));
         let filters = format!("tc filter show dev {} ingress", link.name);
         let ours = run(node, &filters).await?.matches("podlab").count();
         all.push(format!("{} programs on {}", ours, link.name));
