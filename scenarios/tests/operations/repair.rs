@@ -132,7 +132,7 @@ async fn what_every_backend_has_is_back(
 #[case::arp("ip link set tunl0 arp on")]
 #[podlab::test]
 async fn the_pair_of_devices_is_back(
-    #[values("kernel", "ebpf", "userspace")] backend: &str,
+    #[values("ebpf", "userspace")] backend: &str,
     #[case] damage: &str,
 ) -> Result<()> {
     is_undone(&boot(backend).await?, damage).await
