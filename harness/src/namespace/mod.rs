@@ -7,6 +7,7 @@
 //! hands a closure to [`Namespaces::run`] or starts a program with [`Namespaces::enter_child`].
 
 mod mounts;
+mod ordinary_user;
 pub mod sandbox;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, setns, unshare};
 
 pub(crate) use mounts::{BindMount, MountPlan};
+pub(crate) use ordinary_user::try_as_ordinary_user;
 
 /// Why a namespace could not be made or entered.
 #[derive(Debug, thiserror::Error)]

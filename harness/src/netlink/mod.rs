@@ -11,6 +11,7 @@ mod link;
 mod mac;
 mod neighbour;
 mod route;
+mod trial;
 
 pub use address::Address;
 pub use error::NetlinkError;

@@ -8,10 +8,17 @@
 //!
 //! What it adds: the program moves into the [sandbox](mod@crate::sandbox) by itself, and a test may
 //! end as a *named [skip]*, neither passed nor failed, when the kernel lacks what it
-//! needs. Where `CI` is set such a skip is a failure, unless [`ALLOW`] lists the feature.
+//! needs. Where `CI` is set such a skip is a failure, unless [`ALLOW`] lists the feature. A test
+//! that needs one of the [`Feature`]s says so in its attribute; for anything else there is
+//! [`skip`].
 //!
 //! ```no_run
 //! podlab::suite!();
+//!
+//! #[podlab::test(needs = "netem")] // or several: needs = ["netem", "ipip"]
+//! async fn a_late_answer_is_an_answer() {
+//!     // …
+//! }
 //!
 //! #[podlab::test]
 //! async fn a_tun_device_can_be_made() -> Result<(), std::io::Error> {
@@ -23,11 +30,13 @@
 //! }
 //! ```
 
+mod feature;
 mod panics;
 mod run;
 mod skip;
 mod test;
 
+pub use feature::Feature;
 pub use run::{block_on, main};
 pub use skip::{ALLOW, skip};
 pub use test::{IntoOutcome, Outcome, Test, current};

@@ -56,7 +56,7 @@ fn trial(test: &'static Test) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         running().insert(name.clone(), Instant::now());
         set_current(Some(name.clone()));
-        let end = catch_unwind(test.run);
+        let end = catch_unwind(|| test.run());
         set_current(None);
         running().remove(&name);
         completion(end)

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt::Debug;
 
+use super::{Feature, skip};
+
 /// What is left to say of a test that came to its end: nothing, or why it failed.
 pub type Outcome = Result<(), String>;
 
@@ -29,19 +31,36 @@ impl<E: Debug> IntoOutcome for Result<(), E> {
 pub struct Test {
     module: &'static str,
     function: &'static str,
-    pub(super) run: fn() -> Outcome,
+    needs: &'static [Feature],
+    run: fn() -> Outcome,
 }
 
 inventory::collect!(Test);
 
 impl Test {
     /// `module` as `module_path!()` gives it.
-    pub const fn new(module: &'static str, function: &'static str, run: fn() -> Outcome) -> Self {
+    pub const fn new(
+        module: &'static str,
+        function: &'static str,
+        needs: &'static [Feature],
+        run: fn() -> Outcome,
+    ) -> Self {
         Self {
             module,
             function,
+            needs,
             run,
         }
+    }
+
+    /// Runs it on the calling thread; unwinds as a skip where the kernel lacks what it needs.
+    pub(super) fn run(&self) -> Outcome {
+        for feature in self.needs {
+            if let Err(why) = feature.probe() {
+                skip(feature.name(), why);
+            }
+        }
+        (self.run)()
     }
 
     /// As libtest names it: the path of the function without the crate.
@@ -72,7 +91,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_libtest() {
-        let test = |module| Test::new(module, "a", || Ok(())).name();
+        let test = |module| Test::new(module, "a", &[], || Ok(())).name();
         assert_eq!(test("seed::ping::every_pair"), "ping::every_pair::a");
         assert_eq!(test("seed"), "a");
     }

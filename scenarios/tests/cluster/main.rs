@@ -6,6 +6,7 @@
 
 mod agent_life;
 mod bad_input;
+mod features;
 mod isolation;
 mod machines;
 

@@ -1,0 +1,100 @@
+//! The probes: each does in miniature what a test would do.
+
+use std::io;
+use std::thread;
+
+use nix::libc;
+
+use super::Feature;
+use crate::namespace::{MountPlan, Namespaces, try_as_ordinary_user};
+use crate::netlink::{Netlink, NetlinkError};
+
+/// `struct tc_netem_qopt` of linux/pkt_sched.h, six 32-bit numbers: nothing but a limit of 1
+/// packet, the second. Without it the kernel takes the request for a mistake.
+const NETEM_LIMIT_OF_ONE: [u32; 6] = [0, 1, 0, 0, 0, 0];
+
+/// Hostname of the namespaces in which things are tried.
+const MACHINE: &str = "trial";
+
+pub(super) fn probe(feature: Feature) -> Result<(), String> {
+    match feature {
+        Feature::Netem => {
+            let options: Vec<u8> = NETEM_LIMIT_OF_ONE
+                .iter()
+                .flat_map(|number| number.to_ne_bytes())
+                .collect();
+            in_scratch_namespace(async move |netlink| netlink.try_qdisc("netem", &options).await)
+        }
+        Feature::Ipip => in_scratch_namespace(async |netlink| netlink.try_link("ipip").await),
+        Feature::Bpf => load_program().map_err(|error| format!("load a tc program: {error}")),
+        Feature::Userns => try_as_ordinary_user()
+            .map_err(|error| format!("unshare user and network as an ordinary user: {error}")),
+    }
+}
+
+fn in_scratch_namespace<F>(attempt: F) -> Result<(), String>
+where
+    F: AsyncFnOnce(Netlink) -> Result<(), NetlinkError> + Send,
+{
+    let namespaces = Namespaces::create(MACHINE, &MountPlan::default())
+        .map_err(|error| format!("make a namespace to try it in: {error}"))?;
+    let attempt = || {
+        crate::suite::block_on(async {
+            let netlink = Netlink::connect(&namespaces, MACHINE)?;
+            attempt(netlink).await
+        })
+    };
+    // A thread of its own: the caller's may be driving a runtime already.
+    match thread::scope(|scope| scope.spawn(attempt).join()) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Loads `r0 = 0; exit` as a tc program and drops it again.
+fn load_program() -> io::Result<()> {
+    const PROG_LOAD: libc::c_int = 5;
+    const SCHED_CLS: u32 = 3;
+    // struct bpf_insn: operation, registers, offset (2 bytes), immediate (4 bytes).
+    const PROGRAM: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    /// The head of `union bpf_attr` for `BPF_PROG_LOAD`, linux/bpf.h.
+    #[repr(C)]
+    struct Attributes {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buf: u64,
+        kern_version: u32,
+        prog_flags: u32,
+    }
+    let attributes = Attributes {
+        prog_type: SCHED_CLS,
+        insn_cnt: PROGRAM.len() as u32,
+        insns: PROGRAM.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+    };
+    // SAFETY: the kernel reads `attributes` in its whole length, and what its addresses point
+    // to; all of that outlives the call.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROG_LOAD,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    unsafe { libc::close(descriptor as libc::c_int) };
+    Ok(())
+}
