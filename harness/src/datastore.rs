@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
+use crate::event::{EventLog, Kind};
 use crate::netlink::MacAddress;
 use crate::spec::{Encapsulation, NodePlan, PodPlan, PoolPlan};
 
@@ -41,6 +42,7 @@ impl DatastoreError {
 #[derive(Debug, Clone)]
 pub struct Datastore {
     root: PathBuf,
+    events: EventLog,
 }
 
 #[derive(Serialize)]
@@ -72,8 +74,8 @@ struct Endpoint<'a> {
 
 impl Datastore {
     /// Makes the folders at `root`.
-    pub(crate) fn create(root: PathBuf) -> Result<Self, DatastoreError> {
-        let store = Self { root };
+    pub(crate) fn create(root: PathBuf, events: EventLog) -> Result<Self, DatastoreError> {
+        let store = Self { root, events };
         for folder in ["pools", "nodes", "endpoints"] {
             store.make_folder(&store.root.join(folder))?;
         }
@@ -149,7 +151,9 @@ impl Datastore {
             file.persist(&target)?;
             Ok(())
         };
-        write().map_err(DatastoreError::new("write", target.clone()))
+        write().map_err(DatastoreError::new("write", target.clone()))?;
+        self.changed(path, true);
+        Ok(())
     }
 
     /// The content of the file `path`.
@@ -167,7 +171,14 @@ impl Datastore {
     /// When there is none, or the file system refuses it.
     pub fn remove(&self, path: &str) -> Result<(), DatastoreError> {
         let target = self.root.join(path);
-        std::fs::remove_file(&target).map_err(DatastoreError::new("remove", target))
+        std::fs::remove_file(&target).map_err(DatastoreError::new("remove", target))?;
+        self.changed(path, false);
+        Ok(())
+    }
+
+    fn changed(&self, path: &str, exists: bool) {
+        let file = path.to_owned();
+        self.events.record(Kind::DatastoreChanged { file, exists });
     }
 
     /// The folder, as the harness sees it. Nodes see it at another path.

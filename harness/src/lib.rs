@@ -84,6 +84,19 @@
 //! # }
 //! ```
 //!
+//! # Tell what happened
+//!
+//! Everything that the harness does and sees is one typed event with a time, see [`event`].
+//! `PODLAB_EVENTS=terminal` prints them while a test runs.
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) {
+//! for event in cluster.events().all() {
+//!     println!("{event}"); // +0.041 s k8s-worker-1: agent ready after 12.3 ms, ebpf
+//! }
+//! # }
+//! ```
+//!
 //! # Change a running cluster
 //!
 //! Nodes and pods come, go and move, and get other addresses, blocks and MTUs. A change is checked
@@ -123,6 +136,7 @@ pub mod capture;
 pub mod cluster;
 pub mod datastore;
 mod error;
+pub mod event;
 pub mod eventually;
 pub mod machine;
 mod namespace;

@@ -16,6 +16,7 @@
 
 mod locate;
 mod running;
+mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

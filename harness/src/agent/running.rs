@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram as StdUnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,7 +15,10 @@ use tokio::net::UnixDatagram;
 use tokio::process::Child;
 
 use super::Agent;
-use crate::namespace::{NamespaceError, Namespaces};
+use super::watch::Watch;
+use crate::event::{EventLog, Kind};
+use crate::machine::Machine;
+use crate::namespace::NamespaceError;
 use crate::patience::{PatienceError, scaled};
 use crate::process::ProcessError;
 
@@ -122,17 +125,20 @@ pub struct RunningAgent {
     child: Child,
     notifications: UnixDatagram,
     log: PathBuf,
+    started: Instant,
+    events: EventLog,
+    watch: Watch,
 }
 
 impl RunningAgent {
     /// Starts `agent` in the node; its log goes to the end of the file `log`.
     pub(crate) fn start(
         agent: &dyn Agent,
-        node: &str,
-        namespaces: &Namespaces,
+        machine: &Machine,
         datastore: &Path,
         log: &Path,
     ) -> Result<Self, AgentError> {
+        let (node, namespaces) = (machine.name(), machine.namespaces());
         let failed = |operation| {
             move |source| AgentError::Io {
                 operation,
@@ -160,22 +166,48 @@ impl RunningAgent {
         let program = agent
             .program(node, datastore)?
             .env("NOTIFY_SOCKET", format!("@{name}"));
+        let started = Instant::now();
         let child = program
             .command(namespaces)?
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(log_file))
             .spawn()
             .map_err(failed("start"))?;
+        machine.record(Kind::AgentStarted {
+            pid: child.id(),
+            program: program.line(),
+        });
+        let watch = Watch::start(child.id().unwrap_or_default(), machine);
         Ok(Self {
             node: node.to_owned(),
             child,
             notifications,
             log: log.to_owned(),
+            started,
+            events: machine.events().clone(),
+            watch: watch.map_err(failed("watch the process"))?,
         })
     }
 
     /// Waits until the agent says that its first full sync is applied.
     pub(crate) async fn ready(&mut self) -> Result<AgentStatus, AgentError> {
+        let outcome = self.readiness().await;
+        let kind = match &outcome {
+            Ok(status) => Kind::AgentReady {
+                after: self.started.elapsed(),
+                status: status.status.clone(),
+                encapsulation: status.encapsulation.clone(),
+                why: status.why.clone(),
+            },
+            Err(error) => Kind::AgentFailed {
+                error: error.to_string(),
+            },
+        };
+        self.record(kind);
+        outcome
+    }
+
+    async fn readiness(&mut self) -> Result<AgentStatus, AgentError> {
         let timeout = scaled(READY_TIMEOUT)?;
         let node = self.node.clone();
         let outcome = tokio::time::timeout(timeout, async {
@@ -220,13 +252,17 @@ impl RunningAgent {
     pub(crate) async fn stop(mut self) -> Result<(), AgentError> {
         let timeout = scaled(STOP_TIMEOUT)?;
         let node = self.node.clone();
+        self.watch.end_is_expected();
         let ended_before = self.child.try_wait().ok().flatten();
         if let (None, Some(id)) = (ended_before, self.child.id()) {
             // It may end this instant; then the wait below tells how.
             kill(Pid::from_raw(id.cast_signed()), Signal::SIGTERM).ok();
         }
         match tokio::time::timeout(timeout, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() && ended_before.is_none() => Ok(()),
+            Ok(Ok(status)) if status.success() && ended_before.is_none() => {
+                self.record(Kind::AgentStopped);
+                Ok(())
+            }
             Ok(Ok(status)) => Err(AgentError::Ended {
                 node,
                 status,
@@ -243,11 +279,19 @@ impl RunningAgent {
 
     /// Kills it as a crash would and waits until it is gone.
     pub(crate) async fn kill(mut self) -> Result<(), AgentError> {
-        self.child.kill().await.map_err(|source| AgentError::Io {
+        self.watch.end_is_expected();
+        let killed = self.child.kill().await;
+        killed.map_err(|source| AgentError::Io {
             operation: "kill",
             node: self.node.clone(),
             source,
-        })
+        })?;
+        self.record(Kind::AgentKilled);
+        Ok(())
+    }
+
+    fn record(&self, kind: Kind) {
+        self.events.record_at(&self.node, kind);
     }
 
     /// The last lines of its log.

@@ -47,6 +47,7 @@ pub use recording::{Captured, Direction, Recording};
 pub use socket::CaptureSocket;
 pub use time_stamps::TimeStamps;
 
+use crate::event::{EventLog, Kind};
 use crate::packet::{LinkType, Packet};
 use crate::patience::scaled;
 use socket::ReceiveBuffer;
@@ -63,6 +64,8 @@ pub struct Capture {
     shared: Arc<Shared>,
     /// The pump. Dropping the set aborts it.
     pump: JoinSet<()>,
+    /// The log of the cluster that it belongs to.
+    events: Option<EventLog>,
 }
 
 struct Shared {
@@ -119,7 +122,27 @@ impl Capture {
         });
         let mut pump = JoinSet::new();
         pump.spawn_on(Arc::clone(&shared).pump(), &runtime);
-        Ok(Capture { shared, pump })
+        Ok(Capture {
+            shared,
+            pump,
+            events: None,
+        })
+    }
+
+    /// [`start`](Self::start), told in the event log.
+    pub(crate) fn start_told(
+        socket: CaptureSocket,
+        name: impl Into<Arc<str>>,
+        filter: &Filter,
+        events: EventLog,
+    ) -> Result<Capture, CaptureError> {
+        let mut capture = Self::start(socket, name)?;
+        events.record(Kind::CaptureStarted {
+            capture: capture.name().to_owned(),
+            filter: filter.to_string(),
+        });
+        capture.events = Some(events);
+        Ok(capture)
     }
 
     /// Name of the capture, `node/device`.
@@ -225,6 +248,13 @@ impl Capture {
         let dropped = socket
             .take_drops()
             .map_err(|source| shared.receive_error(source))?;
+        if let Some(events) = &self.events {
+            events.record(Kind::CaptureStopped {
+                capture: shared.name.to_string(),
+                packets: store.packets.len() as u64,
+                dropped,
+            });
+        }
         Ok(Recording {
             device: shared.name.to_string(),
             link_type: socket.link_type(),

@@ -9,6 +9,7 @@ use super::{Cluster, Current, Inner, World};
 use crate::agent::Agent;
 use crate::datastore::Datastore;
 use crate::error::Error;
+use crate::event::{EventLog, Kind, Role};
 use crate::machine::Machine;
 use crate::namespace::{MountPlan, sandbox};
 use crate::spec::{ClusterSpec, Plan};
@@ -18,6 +19,7 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
     let plan = spec.plan()?;
     plan.settle(&mut spec);
     let mut watch = Stopwatch::start();
+    let events = EventLog::new();
     let state_dir = sandbox::state_dir()?;
     let state = tempfile::Builder::new()
         .prefix("cluster-")
@@ -28,14 +30,15 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
             source,
         })?;
     let files = Files::create(state.path())?;
-    let datastore = Datastore::create(files.datastore())?;
+    let datastore = Datastore::create(files.datastore(), events.clone())?;
     let mut cluster = Inner {
-        fabric: make_fabric().await?,
+        fabric: make_fabric(&events).await?,
         world: RwLock::new(World::default()),
         current: Current::default().into(),
         files,
         agent,
         datastore,
+        events,
         report: Default::default(),
         _state: state,
     };
@@ -48,6 +51,9 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
     let mut report = difference.apply().await?;
     report.namespaces += fabric;
     cluster.report = report;
+    cluster.events.record(Kind::Booted {
+        after: report.total(),
+    });
     cluster.current = Current { spec, plan }.into();
     Ok(Cluster {
         inner: Arc::new(cluster),
@@ -55,11 +61,16 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
 }
 
 /// The machine between the nodes. It forwards from the start: it is the gateway.
-async fn make_fabric() -> Result<Machine, Error> {
+async fn make_fabric(events: &EventLog) -> Result<Machine, Error> {
     const NAME: &str = "fabric";
     let wanted = vec![(NAME.to_owned(), MountPlan::default())];
     let mut made = Machine::create_namespaces(wanted).await?;
-    let fabric = Machine::new(NAME, made.remove(0), true)?;
+    let fabric = Machine::new(NAME, made.remove(0), true, events.clone())?;
+    fabric.record(Kind::MachineCreated {
+        role: Role::Fabric,
+        addresses: Vec::new(),
+        on: None,
+    });
     fabric.netlink().set_link_up("lo", true).await?;
     Ok(fabric)
 }

@@ -8,6 +8,7 @@
 use super::difference::Difference;
 use super::{Cluster, Current, Node};
 use crate::error::Error;
+use crate::event::Kind;
 use crate::spec::{
     ClusterSpec, NodeBuilder, NodeSpec, PodBuilder, PodSpec, PoolBuilder, SpecError,
 };
@@ -25,7 +26,7 @@ impl Cluster {
         fill: impl FnOnce(NodeBuilder) -> NodeBuilder,
     ) -> Result<Node, Error> {
         let name = name.into();
-        self.change(|spec| {
+        self.change(format!("add node {name}"), |spec| {
             *spec = std::mem::take(spec).node(&name, fill);
             Ok(())
         })
@@ -39,7 +40,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such node, or a pod elsewhere has an address of one of its blocks.
     pub async fn remove_node(&self, name: &str) -> Result<(), Error> {
-        self.change(|spec| {
+        self.change(format!("remove node {name}"), |spec| {
             find_node(spec, name)?;
             spec.nodes.retain(|node| node.name != name);
             spec.pods.retain(|pod| pod.node != name);
@@ -58,7 +59,7 @@ impl Cluster {
         fill: impl FnOnce(PodBuilder) -> PodBuilder,
     ) -> Result<super::Pod, Error> {
         let name = name.into();
-        self.change(|spec| {
+        self.change(format!("add pod {name}"), |spec| {
             *spec = std::mem::take(spec).pod(&name, fill);
             Ok(())
         })
@@ -71,7 +72,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such pod.
     pub async fn remove_pod(&self, name: &str) -> Result<(), Error> {
-        self.change(|spec| {
+        self.change(format!("remove pod {name}"), |spec| {
             find_pod(spec, name)?;
             spec.pods.retain(|pod| pod.name != name);
             Ok(())
@@ -85,7 +86,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such pod or node.
     pub async fn move_pod(&self, name: &str, node: &str) -> Result<(), Error> {
-        self.change(|spec| {
+        self.change(format!("move pod {name} to {node}"), |spec| {
             node.clone_into(&mut find_pod(spec, name)?.node);
             Ok(())
         })
@@ -97,8 +98,10 @@ impl Cluster {
     /// # Errors
     /// When there is no such pod, or it cannot have that address.
     pub async fn renumber_pod(&self, name: &str, address: impl Into<String>) -> Result<(), Error> {
-        self.change(|spec| {
-            find_pod(spec, name)?.address = address.into();
+        let address = address.into();
+        let what = format!("renumber pod {name} to {address}");
+        self.change(what, |spec| {
+            find_pod(spec, name)?.address = address;
             Ok(())
         })
         .await
@@ -114,7 +117,7 @@ impl Cluster {
         name: &str,
         fill: impl FnOnce(PoolBuilder) -> PoolBuilder,
     ) -> Result<(), Error> {
-        self.change(|spec| {
+        self.change(format!("set pool {name}"), |spec| {
             let known: Vec<String> = spec.pools.iter().map(|pool| pool.name.clone()).collect();
             let mut pools = spec.pools.iter_mut();
             let pool = pools
@@ -126,7 +129,27 @@ impl Cluster {
         .await
     }
 
+    /// `what` tells of it in the event log: `add node k8s-worker-3`.
     async fn change(
+        &self,
+        what: String,
+        edit: impl FnOnce(&mut ClusterSpec) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let events = self.events();
+        events.record(Kind::Change {
+            change: what.clone(),
+        });
+        let result = self.make_change(edit).await;
+        if let Err(error) = &result {
+            events.record(Kind::ChangeFailed {
+                change: what,
+                error: error.to_string(),
+            });
+        }
+        result
+    }
+
+    async fn make_change(
         &self,
         edit: impl FnOnce(&mut ClusterSpec) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -162,8 +185,9 @@ impl Node {
     /// # Errors
     /// When it cannot have that address.
     pub async fn set_address(&self, address: impl Into<String>) -> Result<(), Error> {
-        self.change(|node| {
-            node.address = address.into();
+        let address = address.into();
+        self.change(format!("set its address to {address}"), |node| {
+            node.address = address;
             Ok(())
         })
         .await
@@ -175,7 +199,7 @@ impl Node {
     /// # Errors
     /// When there is no such interface, or it has an address of its own.
     pub async fn move_address(&self, interface: &str) -> Result<(), Error> {
-        self.change(|node| {
+        self.change(format!("move its address to {interface}"), |node| {
             let known: Vec<String> = node.interfaces.iter().map(|i| i.name.clone()).collect();
             let mut others = node.interfaces.iter_mut();
             let other = others
@@ -207,7 +231,7 @@ impl Node {
     /// # Errors
     /// When the MTU is not possible.
     pub async fn set_underlay_mtu(&self, mtu: u32) -> Result<(), Error> {
-        self.change(|node| {
+        self.change(format!("set its underlay MTU to {mtu}"), |node| {
             node.mtu = mtu;
             Ok(())
         })
@@ -219,8 +243,9 @@ impl Node {
     /// # Errors
     /// When it lies in no pool or overlaps another.
     pub async fn add_block(&self, block: impl Into<String>) -> Result<(), Error> {
-        self.change(|node| {
-            node.blocks.push(block.into());
+        let block = block.into();
+        self.change(format!("add block {block}"), |node| {
+            node.blocks.push(block);
             Ok(())
         })
         .await
@@ -231,7 +256,7 @@ impl Node {
     /// # Errors
     /// When the node has no such block, or a pod has an address of it.
     pub async fn remove_block(&self, block: &str) -> Result<(), Error> {
-        self.change(|node| {
+        self.change(format!("release block {block}"), |node| {
             let place = node.blocks.iter().position(|own| own == block);
             let known = node.blocks.iter().map(String::as_str);
             let place = place.ok_or_else(|| Error::unknown("block", block, known))?;
@@ -246,8 +271,9 @@ impl Node {
     /// # Errors
     /// When somebody has that address.
     pub async fn set_tunnel_address(&self, address: impl Into<String>) -> Result<(), Error> {
-        self.change(|node| {
-            node.tunnel_address = Some(address.into());
+        let address = address.into();
+        self.change(format!("set its tunnel address to {address}"), |node| {
+            node.tunnel_address = Some(address);
             Ok(())
         })
         .await
@@ -255,13 +281,17 @@ impl Node {
 
     async fn change(
         &self,
+        what: String,
         edit: impl FnOnce(&mut NodeSpec) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let cluster = Cluster {
             inner: self.live()?.cluster.clone(),
         };
         let name = self.name();
-        cluster.change(|spec| edit(find_node(spec, name)?)).await
+        let what = format!("{name}: {what}");
+        cluster
+            .change(what, |spec| edit(find_node(spec, name)?))
+            .await
     }
 }
 

@@ -18,6 +18,7 @@ use super::timing::Stopwatch;
 use super::{BootReport, Inner, wiring};
 use crate::agent::RunningAgent;
 use crate::error::Error;
+use crate::event::{Kind, Role};
 use crate::machine::Machine;
 use crate::spec::{InterfacePlan, NodePlan, Plan, PodPlan};
 
@@ -69,6 +70,9 @@ impl Difference<'_> {
             wiring::unwire_pod(&state.machine).await?;
             if !after.contains_key(pod.name.as_str()) {
                 state.machine.remove();
+                state
+                    .machine
+                    .record(Kind::MachineRemoved { role: Role::Pod });
                 self.cluster
                     .world_mut()
                     .pods
@@ -93,6 +97,9 @@ impl Difference<'_> {
                         .await?;
                 }
                 state.machine.remove();
+                state
+                    .machine
+                    .record(Kind::MachineRemoved { role: Role::Node });
                 self.cluster
                     .world_mut()
                     .nodes
@@ -120,16 +127,28 @@ impl Difference<'_> {
             return Ok(());
         }
         let mut made = Machine::create_namespaces(wanted).await?.into_iter();
+        let events = &self.cluster.events;
         let mut ports = Ports::in_use(self.cluster.world().nodes.iter().flat_map(|n| &n.ports));
         for (plan, namespaces) in nodes.iter().zip(&mut made) {
             // No forwarding: nodes are told to by their agents, pods never do.
-            let machine = Machine::new(&plan.name, namespaces, false)?;
+            let machine = Machine::new(&plan.name, namespaces, false, events.clone())?;
+            let addresses = plan.interfaces().filter_map(|i| i.address);
+            machine.record(Kind::MachineCreated {
+                role: Role::Node,
+                addresses: addresses.map(|address| address.addr().into()).collect(),
+                on: None,
+            });
             let log = files.agent_log(&plan.name);
             let node = NodeState::new(machine, plan, ports.take(plan), log);
             self.cluster.world_mut().nodes.push(Arc::new(node));
         }
         for (plan, namespaces) in pods.iter().zip(&mut made) {
-            let machine = Machine::new(&plan.name, namespaces, false)?;
+            let machine = Machine::new(&plan.name, namespaces, false, events.clone())?;
+            machine.record(Kind::MachineCreated {
+                role: Role::Pod,
+                addresses: vec![plan.address.into()],
+                on: Some(plan.node.clone()),
+            });
             let node = self.cluster.node_state(&plan.node)?;
             let pod = PodState::new(machine, plan, node)?;
             self.cluster.world_mut().pods.push(Arc::new(pod));
@@ -255,8 +274,7 @@ impl Difference<'_> {
             let node = self.cluster.node_state(&plan.name)?;
             let agent = RunningAgent::start(
                 self.cluster.agent.as_ref(),
-                &plan.name,
-                node.machine.namespaces(),
+                &node.machine,
                 Path::new(DATASTORE_IN_NODE),
                 &node.log,
             )?;

@@ -24,6 +24,7 @@ pub use timing::BootReport;
 use crate::agent::{Agent, PodlabAgent};
 use crate::datastore::Datastore;
 use crate::error::Error;
+use crate::event::EventLog;
 use crate::machine::Machine;
 use crate::process::kill_all_in;
 use crate::spec::{ClusterSpec, Plan};
@@ -47,6 +48,7 @@ struct Inner {
     files: Files,
     agent: Arc<dyn Agent>,
     datastore: Datastore,
+    events: EventLog,
     report: BootReport,
     /// The cluster's files on the sandbox's tmpfs; removed with the cluster.
     _state: TempDir,
@@ -117,6 +119,11 @@ impl Cluster {
     /// What the agents read.
     pub fn datastore(&self) -> &Datastore {
         &self.inner.datastore
+    }
+
+    /// Everything that the harness has done and seen of this cluster.
+    pub fn events(&self) -> &EventLog {
+        &self.inner.events
     }
 
     /// Where the time of the boot went.

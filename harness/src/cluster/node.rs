@@ -147,8 +147,7 @@ impl Node {
         self.kill_agent().await?;
         let mut agent = RunningAgent::start(
             self.cluster.agent.as_ref(),
-            self.name(),
-            self.namespaces(),
+            &self.state.machine,
             Path::new(DATASTORE_IN_NODE),
             &self.state.log,
         )?;

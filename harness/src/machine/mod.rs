@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::{EventLog, Kind};
 use crate::namespace::{MountPlan, Namespaces};
 use crate::netlink::Netlink;
 use crate::process::{Output, Process, Program, kill_all_in};
@@ -35,13 +36,19 @@ struct Inner {
     name: String,
     namespaces: Namespaces,
     netlink: Netlink,
+    events: EventLog,
     /// Set when its node or pod was removed from the cluster.
     removed: AtomicBool,
 }
 
 impl Machine {
     /// Wraps fresh namespaces: sets their defaults and connects netlink. `lo` is still down.
-    pub(crate) fn new(name: &str, namespaces: Namespaces, forwarding: bool) -> Result<Self, Error> {
+    pub(crate) fn new(
+        name: &str,
+        namespaces: Namespaces,
+        forwarding: bool,
+        events: EventLog,
+    ) -> Result<Self, Error> {
         sysctl::set_defaults(&namespaces, name, forwarding)?;
         let netlink = Netlink::connect(&namespaces, name)?;
         Ok(Self {
@@ -49,6 +56,7 @@ impl Machine {
                 name: name.to_owned(),
                 namespaces,
                 netlink,
+                events,
                 removed: AtomicBool::new(false),
             }),
         })
@@ -110,6 +118,16 @@ impl Machine {
     pub(crate) fn remove(&self) {
         self.inner.removed.store(true, Ordering::Release);
         kill_all_in(&BTreeSet::from([self.namespaces().net_inode()]));
+    }
+
+    /// The log of its cluster.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.inner.events
+    }
+
+    /// Writes an event of this machine.
+    pub(crate) fn record(&self, kind: Kind) {
+        self.events().record_at(self.name(), kind);
     }
 
     pub(crate) fn namespaces(&self) -> &Namespaces {

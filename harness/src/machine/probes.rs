@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Machine;
 use crate::error::Error;
+use crate::event::Protocol;
 use crate::probe::http::{HttpProbe, HttpReply};
 use crate::probe::icmp::{EchoReply, EchoSocket, PingOptions};
 use crate::probe::server::{self, Answers, HttpServer};
@@ -35,10 +36,12 @@ impl Machine {
             .namespaces()
             .run(EchoSocket::open)?
             .map_err(|e| self.probe(e))?;
-        socket
-            .ping(target, options)
-            .await
-            .map_err(|e| self.probe(e))
+        let record = self
+            .events()
+            .probe(self.name(), Protocol::Icmp, target, None);
+        let reply = socket.ping(target, options).await;
+        record.ended(&reply, |reply| format!("ttl={}", reply.ttl));
+        reply.map_err(|e| self.probe(e))
     }
 
     /// Asks an HTTP server for `path`.
@@ -57,7 +60,10 @@ impl Machine {
             .namespaces()
             .run(HttpProbe::open)?
             .map_err(|e| self.probe(e))?;
+        let (to, port) = (*target.ip(), Some(port));
+        let record = self.events().probe(self.name(), Protocol::Http, to, port);
         let reply = probe.get(target, path, HttpProbe::TIMEOUT).await;
+        record.ended(&reply, HttpReply::to_string);
         reply.map_err(|e| self.probe(e))
     }
 

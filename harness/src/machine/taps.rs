@@ -17,6 +17,7 @@ impl Machine {
             .live()?
             .namespaces()
             .run(|| CaptureSocket::open(device, filter))??;
-        Ok(Capture::start(socket, name)?)
+        let events = self.events().clone();
+        Ok(Capture::start_told(socket, name, filter, events)?)
     }
 }

@@ -1,0 +1,6 @@
+//! What the harness tells of a run: events, packets, matrices, traces, and what it leaves when a
+//! test fails.
+
+mod events;
+
+podlab::suite!();
