@@ -12,6 +12,7 @@ use crate::netlink::NetlinkError;
 use crate::patience::PatienceError;
 use crate::process::ProcessError;
 use crate::spec::SpecError;
+use crate::trace::TraceError;
 
 /// Anything that can go wrong with a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum Error {
         /// [`ServeError`](crate::probe::server::ServeError).
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A path could not be traced.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// A kernel parameter could not be set.
     #[error("set {path} on {machine}: {source}", path = .path.display())]
     Sysctl {

@@ -148,6 +148,7 @@ pub mod process;
 mod route_table;
 pub mod spec;
 pub mod suite;
+pub mod trace;
 
 pub use cluster::{BootReport, Cluster, Container, Node, Pod};
 pub use error::Error;

@@ -36,6 +36,12 @@ pub trait Agent: fmt::Debug + Send + Sync {
     /// [`AgentError::NotBuilt`] when there is nothing to start.
     fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError>;
 
+    /// The device through which a node sends what is to be encapsulated: a
+    /// [trace](crate::Cluster::trace) looks for the packets there.
+    fn tunnel_device(&self) -> &str {
+        "tunl0"
+    }
+
     /// The name of the file in [`FOLDER`] in which it keeps the MTU of pods that are wired from
     /// now on, in decimal digits, as Calico's agent does in `/var/lib/calico/mtu`. Without it, or
     /// while there is no such file, pods are wired with the MTU of their pool or underlay.

@@ -116,6 +116,16 @@ impl Cluster {
         &self.inner.fabric
     }
 
+    /// What the cluster shall be now. Waits for a change that is being made.
+    pub(crate) async fn plan(&self) -> Plan {
+        self.inner.current.lock().await.plan.clone()
+    }
+
+    /// The tunnel device of every node.
+    pub(crate) fn tunnel_device(&self) -> String {
+        self.inner.agent.tunnel_device().to_owned()
+    }
+
     /// What the agents read.
     pub fn datastore(&self) -> &Datastore {
         &self.inner.datastore

@@ -153,7 +153,10 @@ impl Netlink {
 }
 
 impl Route {
-    fn from_message(message: RouteMessage, names: &BTreeMap<u32, String>) -> Option<Self> {
+    pub(super) fn from_message(
+        message: RouteMessage,
+        names: &BTreeMap<u32, String>,
+    ) -> Option<Self> {
         let header = message.header;
         // What the kernel has learnt about one destination (a path MTU) is listed among the routes,
         // but it is nobody's route; `ip route` leaves it out as well.

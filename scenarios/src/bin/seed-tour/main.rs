@@ -1,12 +1,11 @@
 //! Boots the seed's cluster, follows one packet through it, and shows what was proven.
 
-mod path;
 mod picture;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use podlab_scenarios::program;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS};
@@ -43,8 +42,11 @@ async fn tour(arguments: &Arguments) -> Result<()> {
         let line = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
         line.await??;
     }
-    let journey = path::follow(&cluster, &cluster.pod(TEST_TOOLS)?, &cluster.pod(DEMO_W2)?).await?;
-    picture::print(&cluster, &journey)?;
+    let trace = cluster
+        .trace(&cluster.pod(TEST_TOOLS)?, &cluster.pod(DEMO_W2)?)
+        .await?;
+    picture::print(&cluster, &trace);
+    ensure!(trace.is_delivered(), "the packet did not come through");
     match arguments.end {
         End::Pass => Ok(cluster.shutdown().await?),
         End::Fail => bail!("asked to fail"),

@@ -1,16 +1,10 @@
 //! The short picture of what was proven.
 
-use anyhow::Result;
 use podlab::Cluster;
-use podlab::packet::Ipv4;
-
-use crate::path::{Hop, Journey};
+use podlab::trace::Trace;
 
 /// Prints nodes, pods, encapsulation, boot time and the path of one packet.
-///
-/// # Errors
-/// When a node cannot be asked for its routes.
-pub(crate) fn print(cluster: &Cluster, journey: &Journey) -> Result<()> {
+pub(crate) fn print(cluster: &Cluster, trace: &Trace) {
     println!("\nThe seed's cluster, as it stands:\n");
     println!("  nodes");
     for node in cluster.nodes() {
@@ -42,35 +36,5 @@ pub(crate) fn print(cluster: &Cluster, journey: &Journey) -> Result<()> {
         );
     }
     println!("  boot\n    {}", cluster.boot_report());
-    println!(
-        "\nOne ping from {} to {}, hop by hop (outer header, then inner):\n",
-        journey.from, journey.to
-    );
-    journey.request.iter().for_each(print_hop);
-    println!("\n  and back:\n");
-    journey.reply.iter().for_each(print_hop);
-    println!("\n  {}\n", journey.result);
-    Ok(())
-}
-
-fn print_hop(hop: &Hop) {
-    let place = format!("{}/{}", hop.machine, hop.device);
-    let headers: Vec<String> = hop.packet.packet.ipv4_headers().map(header).collect();
-    println!(
-        "  {:>5} µs  {place:<36} {}",
-        hop.after.as_micros(),
-        headers.join("  ")
-    );
-}
-
-fn header(header: &Ipv4) -> String {
-    let protocol = match header.protocol {
-        1 => "icmp".to_owned(),
-        4 => "ipip".to_owned(),
-        other => format!("protocol {other}"),
-    };
-    format!(
-        "[{} > {} ttl {} {protocol}]",
-        header.source, header.destination, header.ttl
-    )
+    println!("\n{trace}\n");
 }

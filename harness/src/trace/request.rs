@@ -1,0 +1,168 @@
+//! What to trace, and how.
+
+use std::collections::BTreeSet;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::assemble::Probe;
+use super::endpoint::Endpoint;
+use super::probe::{ProbeKind, Prober};
+use super::taps::Taps;
+use super::{Trace, TraceError, decide};
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::patience::scaled;
+
+/// Length of the default probe, that of the program `ping`: IPv4 header, ICMP header, 56 bytes.
+const DEFAULT_SIZE: usize = 84;
+/// IPv4 and ICMP header and the mark.
+const SMALLEST: usize = 20 + 8 + super::mark::LENGTH;
+/// The largest IPv4 packet.
+const LARGEST: usize = 65_535;
+
+/// A trace that has not begun: await it. Made by [`Cluster::trace`].
+#[derive(Debug)]
+#[must_use = "a trace does nothing until it is awaited"]
+pub struct TraceRequest<'a> {
+    cluster: &'a Cluster,
+    from: Endpoint,
+    to: Endpoint,
+    kind: ProbeKind,
+    size: Option<usize>,
+    probes: usize,
+    timeout: Duration,
+}
+
+impl Cluster {
+    /// Sends one marked probe and follows it over every device there and back.
+    ///
+    /// The ends are handles on pods or nodes, or addresses. Await the request; before that, its
+    /// methods choose another probe. A probe that is lost is no error: [`Trace::verdict`] says so,
+    /// and [`Trace::diagnosis`] why.
+    ///
+    /// ```no_run
+    /// # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+    /// let (tools, web) = (cluster.pod("test-tools")?, cluster.pod("web")?);
+    /// let trace = cluster.trace(&tools, &web).await?;
+    /// println!("{trace}");
+    /// assert!(trace.is_delivered(), "{trace}");
+    /// // Only full-size packets may have a problem.
+    /// cluster.trace(&tools, &web).size(1480).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trace(&self, from: impl Into<Endpoint>, to: impl Into<Endpoint>) -> TraceRequest<'_> {
+        TraceRequest {
+            cluster: self,
+            from: from.into(),
+            to: to.into(),
+            kind: ProbeKind::Icmp,
+            size: None,
+            probes: 1,
+            timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl<'a> TraceRequest<'a> {
+    /// Sends a TCP SYN to this port instead of an ICMP echo request.
+    pub fn tcp(mut self, port: u16) -> Self {
+        self.kind = ProbeKind::Tcp { port };
+        self
+    }
+
+    /// Sends a UDP datagram to this port instead of an ICMP echo request.
+    pub fn udp(mut self, port: u16) -> Self {
+        self.kind = ProbeKind::Udp { port };
+        self
+    }
+
+    /// Makes the probe an IPv4 packet of this many bytes with the don't-fragment bit set, so that
+    /// what only full-size packets meet is seen. At least 44; TCP probes stay as they are.
+    pub fn size(mut self, bytes: usize) -> Self {
+        self.size = Some(bytes.clamp(SMALLEST, LARGEST));
+        self
+    }
+
+    /// Sends up to this many probes, one after the other, until one is lost or goes wrong: for
+    /// losses that do not hit every packet. The trace is that of the last one.
+    pub fn probes(mut self, count: usize) -> Self {
+        self.probes = count.max(1);
+        self
+    }
+
+    /// How long to wait for an answer, one second by default (scaled by the patience factor).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    async fn run(self) -> Result<Trace, Error> {
+        let cluster = self.cluster;
+        let topology = cluster.topology().await;
+        let from = self.from.clone().find(cluster, &topology).await?;
+        let to = self.to.clone().find(cluster, &topology).await?;
+        let sender = from.sender()?.clone();
+        let within = scaled(self.timeout)?;
+        let prober = Prober::open(
+            &sender,
+            self.kind,
+            from.source,
+            to.address,
+            self.size.is_some(),
+        )?;
+        let failed = |source| TraceError::Probe {
+            machine: sender.name().to_owned(),
+            source,
+        };
+        let prober = prober.map_err(failed)?;
+        let path = topology.path(&from.party, &to.party, to.address);
+        let concerned: BTreeSet<String> = path
+            .iter()
+            .map(|station| station.point.machine.clone())
+            .collect();
+        let ends: Vec<_> = [&from, &to]
+            .into_iter()
+            .filter_map(|end| end.machine.clone())
+            .collect();
+        let taps = Taps::open(cluster, &ends, &concerned).await?;
+        let mut trace = None;
+        for _ in 0..self.probes {
+            let mark = self.kind.mark();
+            let outcome = prober
+                .send(&mark, self.size.unwrap_or(DEFAULT_SIZE), within)
+                .await
+                .map_err(failed)?;
+            let probe = Probe {
+                kind: self.kind,
+                from: &from,
+                to: &to,
+                outcome,
+                hops: taps.hops(&mark),
+            };
+            let (seen, _) = probe.assemble(&topology, taps.macs());
+            let good = seen.is_delivered();
+            trace = Some(seen);
+            if !good {
+                break;
+            }
+        }
+        taps.stop().await?;
+        // There is at least one probe.
+        let mut trace = trace.ok_or(TraceError::NoSender {
+            address: from.address,
+        })?;
+        decide::ask(cluster, &mut trace).await?;
+        Ok(trace)
+    }
+}
+
+impl<'a> IntoFuture for TraceRequest<'a> {
+    type Output = Result<Trace, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,123 @@
+//! The captures of a trace: on every device that the probe may pass, and on those it must not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hop::Hop;
+use super::mark::Mark;
+use super::point::Point;
+use crate::capture::{Capture, Filter};
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::machine::Machine;
+use crate::netlink::{Link, MacAddress};
+use crate::packet::Packet;
+
+/// Up to so many nodes all of them are tapped; of a larger cluster those that have to do with the
+/// path, so that a trace costs the same in any cluster.
+const ALL_NODES: usize = 16;
+
+/// A capture on one device.
+pub(super) struct Tap {
+    pub(super) point: Point,
+    /// `None` where every frame is taken: no link layer, no neighbours, or a port of a bridge.
+    takes: Option<MacAddress>,
+    capture: Capture,
+}
+
+impl Tap {
+    fn open(machine: &Machine, link: &Link) -> Result<Self, Error> {
+        let takes = link.mac.filter(|_| link.arp && link.master.is_none());
+        Ok(Self {
+            point: Point::new(machine.name(), &link.name),
+            takes,
+            capture: machine.capture(&link.name, &Filter::everything())?,
+        })
+    }
+
+    /// Whether a frame that comes in is for this device.
+    pub(super) fn takes(&self, packet: &Packet) -> bool {
+        let (Some(own), Some(ethernet)) = (self.takes, packet.ethernet()) else {
+            return true;
+        };
+        let multicast = ethernet.destination[0] & 1 == 1;
+        multicast || ethernet.destination == own.0
+    }
+}
+
+/// All captures of a trace.
+pub(super) struct Taps {
+    taps: Vec<Tap>,
+    macs: BTreeMap<Point, [u8; 6]>,
+}
+
+impl Taps {
+    /// Captures on every device of the fabric, of the nodes and of the two ends.
+    ///
+    /// `concerned` are the names of the machines that the path should pass.
+    pub(super) async fn open(
+        cluster: &Cluster,
+        ends: &[Machine],
+        concerned: &BTreeSet<String>,
+    ) -> Result<Self, Error> {
+        let nodes = cluster.nodes();
+        let all = nodes.len() <= ALL_NODES;
+        let mut machines = vec![cluster.fabric().clone()];
+        let nodes = nodes.iter().map(|node| Machine::clone(node));
+        machines.extend(nodes.filter(|node| all || concerned.contains(node.name())));
+        let known: BTreeSet<String> = machines.iter().map(|m| m.name().to_owned()).collect();
+        machines.extend(ends.iter().filter(|m| !known.contains(m.name())).cloned());
+        let mut taps = Vec::new();
+        let mut macs = BTreeMap::new();
+        for machine in &machines {
+            for link in machine.links().await? {
+                if let Some(mac) = link.mac {
+                    macs.insert(Point::new(machine.name(), &link.name), mac.0);
+                }
+                // Ports of nodes that are not tapped say nothing more than the bridge does.
+                let is_port = machine.name() == cluster.fabric().name() && link.master.is_some();
+                if all || !is_port || concerned_port(cluster, concerned, &link.name) {
+                    taps.push(Tap::open(machine, &link)?);
+                }
+            }
+        }
+        Ok(Self { taps, macs })
+    }
+
+    /// The hardware addresses of all devices that were seen.
+    pub(super) fn macs(&self) -> &BTreeMap<Point, [u8; 6]> {
+        &self.macs
+    }
+
+    /// Everything that was captured and has to do with the probe, in the order of time.
+    pub(super) fn hops(&self, mark: &Mark) -> Vec<Hop> {
+        let mut hops: Vec<Hop> = Vec::new();
+        for tap in &self.taps {
+            let packets = tap.capture.packets();
+            hops.extend(packets.iter().filter_map(|seen| Hop::of(mark, tap, seen)));
+        }
+        hops.sort_by_key(|hop| hop.time);
+        let first = hops.first().map(|hop| hop.time);
+        for hop in &mut hops {
+            let since = first.map(|first| hop.time.duration_since(first));
+            hop.after = since.and_then(Result::ok).unwrap_or_default();
+        }
+        hops
+    }
+
+    /// Ends the captures; returns the names of those that lost packets, with how many.
+    pub(super) async fn stop(self) -> Result<Vec<(Point, u64)>, Error> {
+        let mut lost = Vec::new();
+        for tap in self.taps {
+            let dropped = tap.capture.stop().await?.dropped;
+            if dropped > 0 {
+                lost.push((tap.point, dropped));
+            }
+        }
+        Ok(lost)
+    }
+}
+
+fn concerned_port(cluster: &Cluster, concerned: &BTreeSet<String>, port: &str) -> bool {
+    let mut nodes = cluster.nodes().into_iter();
+    nodes.any(|node| node.fabric_port() == port && concerned.contains(node.name()))
+}
