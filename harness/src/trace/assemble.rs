@@ -81,13 +81,14 @@ impl Probe<'_> {
     }
 }
 
-/// The probe's source address: its own word, where it was seen at all.
+/// The address that the answer goes to: the source that was seen last, for a node on the way may
+/// have put in its own.
 fn source(hops: &[Hop], from: &Found) -> Ipv4Addr {
     let mut there = hops
         .iter()
-        .filter(|hop| hop.leg == Leg::There && !hop.is_error);
-    let first = there.next().and_then(Hop::inner);
-    first.map_or(from.address, |header| header.source)
+        .filter(|hop| hop.leg == Leg::There && !hop.is_error && hop.addressed);
+    let last = there.next_back().and_then(Hop::inner);
+    last.map_or(from.address, |header| header.source)
 }
 
 fn judge(there: &Comparison, back: &Comparison, outcome: &Outcome) -> Verdict {

@@ -2,5 +2,6 @@
 //! test fails.
 
 mod events;
+mod trace;
 
 podlab::suite!();
