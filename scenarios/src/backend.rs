@@ -8,7 +8,8 @@ use podlab::{Cluster, Error, suite};
 const LACKS: &str = "podlab-agent: encapsulation: ";
 
 /// Boots with an agent that was told to take the encapsulation `backend`; ends the calling test as
-/// a skip, for want of the feature `encap-NAME`, when the kernel does not offer it.
+/// a skip, for want of the feature `encap-NAME`, when the kernel does not offer it. Where agents
+/// of a cluster differ, NAME is that of the first that ended.
 ///
 /// # Errors
 /// Whatever else keeps the cluster from booting.
@@ -20,10 +21,9 @@ pub async fn boot(
     match spec.boot_with(agent).await {
         Err(Error::Agent(AgentError::Ended { log, .. })) if log.contains(LACKS) => {
             let why = log.lines().find_map(|line| line.split_once(LACKS));
-            suite::skip(
-                &format!("encap-{backend}"),
-                why.map_or(&*log, |(_, why)| why),
-            )
+            let why = why.map_or(&*log, |(_, why)| why);
+            let named = why.split_once(": ").map_or(backend, |(name, _)| name);
+            suite::skip(&format!("encap-{named}"), why)
         }
         booted => booted,
     }

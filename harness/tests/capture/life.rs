@@ -52,10 +52,7 @@ async fn errors_name_the_device_and_say_what_to_do() {
         "{long}"
     );
     let unprivileged = std::thread::spawn(|| {
-        let nobody = 65534;
-        // SAFETY: the system call has no memory arguments. Unlike setresuid(3) it changes this
-        // thread alone, which ends here.
-        unsafe { libc::syscall(libc::SYS_setresuid, nobody, nobody, nobody) };
+        give_up_capabilities();
         CaptureSocket::open("lo", &Filter::everything()).unwrap_err()
     });
     let error = unprivileged.join().unwrap();
@@ -67,6 +64,17 @@ async fn errors_name_the_device_and_say_what_to_do() {
         error.to_string().contains("\nhint: needs CAP_NET_RAW"),
         "{error}"
     );
+}
+
+/// Takes every capability from the calling thread, and from no other.
+fn give_up_capabilities() {
+    // struct __user_cap_header_struct: version 3, this thread. Two empty sets of effective,
+    // permitted and inheritable.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let none = [0u32; 6];
+    // SAFETY: the kernel reads both, in these lengths.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    assert_eq!(result, 0);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use podlab::agent::AgentError;
+use podlab::agent::{AgentError, PodlabAgent};
 use podlab::eventually::eventually;
 use podlab::process::Program;
 use podlab::{Cluster, Error, Node};
+use podlab_scenarios::backend as backends;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
@@ -96,11 +97,15 @@ async fn a_bad_file_keeps_the_last_good_state(#[case] bad: &str) -> Result<()> {
     Ok(())
 }
 
-/// Proves that the network does not need the agent: it is killed, and packets go on; it comes
-/// back and takes over what it finds.
+/// Proves that the network does not need an agent whose kernel does the work: it is killed, and
+/// packets go on; it comes back and takes over what it finds.
+#[rstest]
 #[podlab::test]
-async fn a_killed_agent_leaves_the_network_and_takes_it_over_again() -> Result<()> {
-    let cluster = seed::boot().await?;
+async fn a_killed_agent_leaves_the_network_and_takes_it_over_again(
+    #[values("kernel", "ebpf")] backend: &str,
+) -> Result<()> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = backends::boot(seed::spec(), agent, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let before = (node.routes().await?, node.links().await?);
     node.kill_agent().await?;
@@ -112,9 +117,13 @@ async fn a_killed_agent_leaves_the_network_and_takes_it_over_again() -> Result<(
 }
 
 /// Proves that SIGTERM ends the agent in order, exit code 0, and tears nothing down.
+#[rstest]
 #[podlab::test]
-async fn a_stopped_agent_leaves_the_network_as_it_is() -> Result<()> {
-    let cluster = seed::boot().await?;
+async fn a_stopped_agent_leaves_the_network_as_it_is(
+    #[values("kernel", "ebpf")] backend: &str,
+) -> Result<()> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = backends::boot(seed::spec(), agent, backend).await?;
     for node in cluster.nodes() {
         let before = (node.routes().await?, node.addresses().await?);
         node.stop_agent().await?;
@@ -176,6 +185,11 @@ async fn every_agent_says_which_encapsulation_it_took_and_why() -> Result<()> {
         match status.encapsulation.as_str() {
             "kernel" => assert!(!status.why.is_empty()),
             "ebpf" => assert!(status.why.contains("kernel"), "{}", status.why),
+            "userspace" => assert!(
+                status.why.contains("kernel: ") && status.why.contains("ebpf: "),
+                "{}",
+                status.why
+            ),
             other => panic!("{} uses {other:?}", node.name()),
         }
     }

@@ -1,10 +1,7 @@
 //! `seed-tour` as a process that can be watched from outside.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -71,22 +68,4 @@ impl Tour {
         self.child.kill()?;
         Ok((self.child.wait()?, pipe))
     }
-}
-
-/// Runs a program of ours as an ordinary user, to its end.
-pub(crate) fn as_nobody(host: &Host, name: &str, arguments: &[&str]) -> Result<Output> {
-    // The build folder may be closed to others, so the program is copied into the open.
-    let built = Path::new(TOUR).with_file_name(name);
-    let program = host.home().join(name);
-    std::fs::copy(&built, &program).with_context(|| format!("copy {}", built.display()))?;
-    std::fs::set_permissions(host.home(), PermissionsExt::from_mode(0o755))?;
-    let mut command = Command::new(&program);
-    command
-        .args(arguments)
-        .uid(65534)
-        .gid(65534)
-        .current_dir("/");
-    let output = command.output();
-    std::fs::remove_file(program)?;
-    Ok(output?)
 }

@@ -10,9 +10,18 @@ use crate::program::{self, DATASTORE, command};
 
 /// If this fails, whoever looks for a fault is told that there is none, or sent after one that
 /// is not there; or looking changes what is looked at.
+#[rstest]
+#[case("kernel", 0)]
+#[case("ebpf", 0)]
+// Its two packet sockets go with the agent that is stopped.
+#[case("userspace", 2)]
 #[podlab::test]
-async fn status_shows_desired_against_actual_and_says_it_by_its_exit_code() -> Result<()> {
-    let cluster = seed::boot().await?;
+async fn status_shows_desired_against_actual_and_says_it_by_its_exit_code(
+    #[case] backend: &str,
+    #[case] gone_with_the_agent: usize,
+) -> Result<()> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = backends::boot(seed::spec(), agent, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agent = program::path(&node)?;
     let ask = ["status", "--datastore", DATASTORE, "--node", WORKER_1];
@@ -61,7 +70,7 @@ async fn status_shows_desired_against_actual_and_says_it_by_its_exit_code() -> R
         marked.contains(&sysctls.iter().map(String::as_str).collect()),
         "{marked:#?}"
     );
-    assert_eq!(marked.len(), 4, "{marked:#?}");
+    assert_eq!(marked.len(), 4 + gone_with_the_agent, "{marked:#?}");
     assert_eq!((node.routes().await?, node.links().await?), before);
 
     let json = command(&node, &agent, &[&ask[..], &["--json"]].concat()).await?;

@@ -316,7 +316,7 @@ async fn a_capture_file_is_read_by_tcpdump() -> Result<()> {
     let file = folder.path().join("get.pcapng");
     save_pcapng(&file, &recordings)?;
     let output = Command::new("tcpdump")
-        .args(["-nn", "-S", "-r"])
+        .args(["-nn", "-S", "-Z", "root", "-r"])
         .arg(&file)
         .output()?;
     let printed = String::from_utf8(output.stdout)?;

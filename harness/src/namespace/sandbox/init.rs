@@ -1,6 +1,5 @@
 //! Process 1 of the sandbox: makes it a place to work in, starts the worker, and reaps.
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use nix::unistd::{ForkResult, fork};
 use super::super::NamespaceError;
 use super::super::mounts::{make_private, mount_new};
 use super::supervisor::exit_code_of;
-use super::{Ids, OBJECT, SANDBOX, Sandbox, SandboxError, blocked, exit};
+use super::{Ids, OBJECT, SANDBOX, Sandbox, SandboxError, blocked, exit, groups};
 use crate::capture::TimeStamps;
 
 /// Returns in the worker. `ids` are the caller's; `rootless` says that the namespaces include a
@@ -23,10 +22,7 @@ pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), 
     end_with(supervisor)?;
     let identity = if rootless { become_root(ids) } else { Ok(()) };
     let furnished = identity.and_then(|()| furnish());
-    furnished.map_err(|error| match error.source.kind() {
-        io::ErrorKind::PermissionDenied => blocked(error, ids),
-        _ => error.into(),
-    })?;
+    furnished.map_err(|error| blocked(error, ids))?;
     let state_dir = PathBuf::from("/run/podlab");
     std::fs::create_dir(&state_dir)
         .map_err(|source| NamespaceError::new("make the state folder", OBJECT, source))?;
@@ -69,7 +65,9 @@ fn become_root(ids: Ids) -> Result<(), NamespaceError> {
     // Who may not change groups outside may not drop them inside either.
     write("setgroups", "deny")?;
     write("uid_map", &format!("0 {} 1", ids.user))?;
-    write("gid_map", &format!("0 {} 1", ids.group))
+    write("gid_map", &format!("0 {} 1", ids.group))?;
+    groups::pretend_to_set()
+        .map_err(|source| NamespaceError::new("install a system call filter", OBJECT, source))
 }
 
 /// Gives the sandbox file systems that show its own namespaces, and a loopback device.

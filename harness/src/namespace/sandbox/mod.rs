@@ -13,11 +13,13 @@
 //! Tests enter through the macro [`sandbox!`](crate::sandbox!), programs by calling [`enter`]
 //! first thing in `main`.
 
+mod groups;
 mod init;
 mod obstacle;
 mod parent;
 mod supervisor;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -68,18 +70,18 @@ pub enum SandboxError {
     /// The caller may not make namespaces here.
     #[error(
         "cannot enter a sandbox: user id {uid} may not make namespaces: {obstacle} \
-         ({operation}: {reason})\nhint: {hint}",
-        operation = .source.operation,
-        reason = .source.source,
-        hint = .obstacle.hint()
+         ({operation}: {reason})\nhint: {}",
+        .obstacle.hint()
     )]
     Blocked {
         /// The effective user id.
         uid: u32,
         /// What is in the way.
         obstacle: Obstacle,
-        /// The call that failed.
-        source: NamespaceError,
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said. No source of this error: the hint is to come last.
+        reason: io::Error,
     },
     /// Threads would stay behind in the host's namespaces.
     #[error(
@@ -212,12 +214,16 @@ fn fork_with(namespaces: CloneFlags) -> Result<ForkResult, Errno> {
     })
 }
 
-/// The error for a call that the caller was refused.
-fn blocked(source: NamespaceError, ids: Ids) -> SandboxError {
-    SandboxError::Blocked {
-        uid: ids.user.as_raw(),
-        obstacle: Obstacle::find(Path::new("/"), &source.source),
-        source,
+/// The error for a call that failed on the way in, with what was in its way.
+fn blocked(error: NamespaceError, ids: Ids) -> SandboxError {
+    match Obstacle::find(Path::new("/"), &error.source) {
+        Obstacle::Unknown if error.source.kind() != io::ErrorKind::PermissionDenied => error.into(),
+        obstacle => SandboxError::Blocked {
+            uid: ids.user.as_raw(),
+            obstacle,
+            operation: error.operation,
+            reason: error.source,
+        },
     }
 }
 

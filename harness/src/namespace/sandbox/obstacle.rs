@@ -47,6 +47,8 @@ impl Obstacle {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOSPC | Errno::EUSERS) => system.limit(),
             Some(Errno::EINVAL) if !system.has_user_namespaces() => Self::NotBuilt,
+            // What is no mount point cannot be made private.
+            Some(Errno::EINVAL) if system.is_chroot() => Self::Chroot,
             Some(Errno::EPERM) => system.refusal(),
             // Seccomp and the switches say EPERM; this is a security module's answer.
             Some(Errno::EACCES) if system.sysctl("kernel", APPARMOR) == Some(1) => Self::AppArmor,
@@ -69,8 +71,8 @@ impl Obstacle {
             Self::Exhausted => "`sysctl -a --pattern 'user.max_.*_namespaces'` shows the limits; \
                  leave user namespaces that are nested 32 deep"
                 .to_owned(),
-            Self::Chroot => "leave the chroot: namespaces can be made from a real root directory \
-                 only (pivot_root), or become root"
+            Self::Chroot => "run outside of the chroot, or make its folder a root of its own: \
+                 `unshare --mount --root=FOLDER` does not, `bwrap --dev-bind FOLDER /` does"
                 .to_owned(),
             Self::Seccomp | Self::Masked => "start the container with `docker run --security-opt \
                  seccomp=unconfined --security-opt apparmor=unconfined --security-opt \
@@ -231,6 +233,7 @@ mod tests {
     #[case::nested(Errno::ENOSPC, &[SOME_USER], Obstacle::Exhausted)]
     #[case::nested_long_ago(Errno::EUSERS, &[SOME_USER], Obstacle::Exhausted)]
     #[case::not_built(Errno::EINVAL, &[ON_HOST], Obstacle::NotBuilt)]
+    #[case::chroot_of_root(Errno::EINVAL, &[BUILT, IN_CHROOT], Obstacle::Chroot)]
     #[case::built(Errno::EINVAL, &[BUILT], Obstacle::Unknown)]
     #[case::nothing_known(Errno::EPERM, &[CLONE_ON, UNRESTRICTED, ON_HOST, NO_FILTER], Obstacle::Unknown)]
     #[case::another_module(Errno::EACCES, &[UNRESTRICTED], Obstacle::Unknown)]

@@ -1,0 +1,122 @@
+//! Without root: what works, and what is said where it cannot.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use anyhow::{Context, Result};
+use podlab::suite::Feature;
+use rstest::rstest;
+
+use super::program::Programs;
+
+/// If this fails, an ordinary user needs sudo, and everything is compiled and left behind as root.
+#[test]
+fn an_ordinary_user_boots_the_seeds_cluster() -> Result<()> {
+    if let Err(why) = Feature::Userns.probe() {
+        // libtest has no skips; where CI is set nothing may be missing.
+        assert!(std::env::var_os("CI").is_none(), "{why}");
+        eprintln!("skipped: {why}");
+        return Ok(());
+    }
+    let output = Programs::copy()?.as_ordinary_user("seed-tour", &[])?;
+    let text = String::from_utf8(output.stdout)?;
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(text.contains("ttl=62"), "{text}");
+    // What was not taken is said with the reason, and that the user can do something about it.
+    assert!(text.contains("userspace"), "{text}");
+    assert!(text.contains("outside of any user namespace"), "{text}");
+    Ok(())
+}
+
+/// If this fails, a user whose system forbids namespaces is told nothing that helps, or half a
+/// cluster is made.
+#[rstest]
+#[case::no_user_namespaces(
+    "echo 0 > /proc/sys/user/max_user_namespaces
+     exec setpriv --bounding-set -sys_admin \"$TOUR\"",
+    "user.max_user_namespaces is 0",
+    "`sudo sysctl -w user.max_user_namespaces=10000`"
+)]
+#[case::no_network_namespaces(
+    "echo 0 > /proc/sys/user/max_net_namespaces
+     exec \"$TOUR\"",
+    "user.max_net_namespaces is 0",
+    "`sudo sysctl -w user.max_net_namespaces=10000`"
+)]
+#[case::hidden_parts_of_proc(
+    // Of one's own mounts the kernel believes that one may take them away.
+    "mount -t tmpfs none /proc/sys
+     exec unshare --user --map-root-user \"$TOUR\"",
+    "parts of /proc or /sys are hidden",
+    "systempaths=unconfined"
+)]
+#[case::chroot(
+    "for folder in bin lib lib64 usr proc; do
+       if [ -e /$folder ]; then
+         mkdir -p \"$FOLDER/root/$folder\"
+         mount --rbind /$folder \"$FOLDER/root/$folder\"
+       fi
+     done
+     cp \"$TOUR\" \"$FOLDER/root/tour\"
+     exec chroot \"$FOLDER/root\" /tour",
+    "the process is in a chroot",
+    "run outside of the chroot"
+)]
+fn whoever_forbids_namespaces_is_named(
+    #[case] script: &str,
+    #[case] cause: &str,
+    #[case] command: &str,
+) -> Result<()> {
+    assert_blocked(Programs::copy()?.tour_after(script)?, cause, command)
+}
+
+/// The same for a filter of system calls, which containers have.
+#[test]
+fn a_seccomp_filter_is_named() -> Result<()> {
+    let output = Programs::copy()?.tour_under_a_filter()?;
+    assert_blocked(output, "a seccomp filter forbids it", "seccomp=unconfined")
+}
+
+fn assert_blocked(output: Output, cause: &str, command: &str) -> Result<()> {
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.stdout, b"");
+    assert!(
+        error.contains("may not make namespaces: ") && error.contains(cause),
+        "{error}"
+    );
+    let hint = last_line(&error);
+    assert!(
+        hint.starts_with("hint: ") && hint.contains(command),
+        "{error}"
+    );
+    assert_eq!(error.matches("hint: ").count(), 1, "{error}");
+    Ok(())
+}
+
+/// If this fails, an agent without its privileges looks like a network that does not work.
+#[test]
+fn without_privileges_the_agent_says_what_to_do() -> Result<()> {
+    let store = tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o755))
+        .tempdir()?;
+    std::fs::create_dir(store.path().join("nodes"))?;
+    let node = r#"{"address":"10.12.22.2/16","blocks":[]}"#;
+    std::fs::write(store.path().join("nodes/a.json"), node)?;
+    let path = store.path().to_str().context("a path in UTF-8")?;
+    let arguments = ["run", "--datastore", path, "--node", "a"];
+    let output = Programs::copy()?.as_ordinary_user("podlab-agent", &arguments)?;
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(
+        error.starts_with("podlab-agent: ") && error.contains("not permitted"),
+        "{error}"
+    );
+    assert!(last_line(&error).starts_with("hint: "), "{error}");
+    Ok(())
+}
+
+fn last_line(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or_default()
+}
