@@ -128,8 +128,8 @@
 //!
 //! # Requirements
 //!
-//! Linux with network namespaces, veth and bridge; root, or `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` and
-//! `CAP_NET_RAW`. All time limits are multiplied by the environment variable `PODLAB_PATIENCE`.
+//! Linux with network namespaces, veth and bridge; root, or an ordinary user where the system lets
+//! one make user namespaces (where not, [`sandbox::Obstacle`] says why and what to do). All time limits are multiplied by the environment variable `PODLAB_PATIENCE`.
 
 pub mod agent;
 pub mod capture;

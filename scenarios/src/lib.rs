@@ -1,6 +1,6 @@
 //! The end-to-end scenarios, and the clusters that they boot.
 //!
-//! The scenarios themselves are the tests of this crate (feature `netns`, run as root); the
+//! The scenarios themselves are the tests of this crate (feature `netns`); the
 //! program `seed-tour` boots the seed's cluster and shows what it is, and `podlab-bench` measures.
 
 pub mod backend;

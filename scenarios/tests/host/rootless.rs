@@ -46,8 +46,7 @@ fn an_ordinary_user_boots_the_seeds_cluster() -> Result<()> {
 )]
 #[case::hidden_parts_of_proc(
     // Of one's own mounts the kernel believes that one may take them away.
-    "mount -t tmpfs none /proc/sys
-     exec unshare --user --map-root-user \"$TOUR\"",
+    "mount -t tmpfs none /proc/sys; exec unshare --user --map-root-user \"$TOUR\"",
     "parts of /proc or /sys are hidden",
     "systempaths=unconfined"
 )]

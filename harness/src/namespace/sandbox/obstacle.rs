@@ -71,8 +71,8 @@ impl Obstacle {
             Self::Exhausted => "`sysctl -a --pattern 'user.max_.*_namespaces'` shows the limits; \
                  leave user namespaces that are nested 32 deep"
                 .to_owned(),
-            Self::Chroot => "run outside of the chroot, or make its folder a root of its own: \
-                 `unshare --mount --root=FOLDER` does not, `bwrap --dev-bind FOLDER /` does"
+            Self::Chroot => "run outside of the chroot, or enter it with \
+                 `bwrap --dev-bind FOLDER / COMMAND`, which makes it a root of its own"
                 .to_owned(),
             Self::Seccomp | Self::Masked => "start the container with `docker run --security-opt \
                  seccomp=unconfined --security-opt apparmor=unconfined --security-opt \
