@@ -2,22 +2,29 @@
 //!
 //! Time limits in code are what an idle machine needs with a wide margin. A slow machine (a
 //! shared runner, a guest without hardware virtualisation) sets [`VARIABLE`] to, say, `5`
-//! instead of anybody editing limits. Limits are stretched where they are *used*, so a caller
+//! or `auto`, which measures how slow it is, instead of anybody editing limits. Limits are stretched where they are *used*, so a caller
 //! never scales a duration that it hands to the harness.
+
+mod calibration;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Name of the environment variable that holds the factor: a decimal number of at least 1.
+/// Name of the environment variable that holds the factor: a decimal number of at least 1, or
+/// [`AUTO`].
 pub const VARIABLE: &str = "PODLAB_PATIENCE";
+
+/// As the value of [`VARIABLE`]: measure at the start of the process how much slower than usual
+/// this machine is, 20 times at the most. Takes some twenty milliseconds on a usual one.
+pub const AUTO: &str = "auto";
 
 /// The environment variable holds something that is no patience factor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{VARIABLE} is {value:?}, not a factor of at least 1\n\
-     hint: unset it, or set it to a number such as 1, 2.5 or 10"
+     hint: unset it, or set it to `{AUTO}` or to a number such as 1, 2.5 or 10"
 )]
 pub struct PatienceError {
     value: OsString,
@@ -45,7 +52,10 @@ pub fn scaled(limit: Duration) -> Result<Duration, PatienceError> {
 fn parse(value: &OsStr) -> Result<f64, PatienceError> {
     value
         .to_str()
-        .and_then(|text| text.trim().parse::<f64>().ok())
+        .and_then(|text| match text.trim() {
+            AUTO => Some(calibration::factor()),
+            number => number.parse().ok(),
+        })
         .filter(|factor| factor.is_finite() && *factor >= 1.0)
         .ok_or_else(|| PatienceError {
             value: value.to_owned(),
@@ -68,6 +78,11 @@ mod tests {
     #[case(" 10 ", 10.0)]
     fn a_factor_of_at_least_one_is_taken(#[case] text: &str, #[case] factor: f64) {
         assert_eq!(parse(OsStr::new(text)), Ok(factor));
+    }
+
+    #[test]
+    fn auto_measures() {
+        assert!(parse(OsStr::new("auto")).is_ok_and(|factor| factor >= 1.0));
     }
 
     #[rstest]
