@@ -32,6 +32,22 @@ e2e: setup privileges build ## boot the seed's cluster, prove it, show what was 
 	cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast $(AS_ROOT)
 	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour $(AS_ROOT)
 
+# Needs no root: the guest is one's own.
+.PHONY: e2e-vm
+e2e-vm: ## the scenarios in a virtual machine with a stock kernel (KERNEL=package or vmlinuz)
+	@ci/setup vm
+	@ci/vm/run
+
+.PHONY: vm-matrix
+vm-matrix: ## the same on several kernels, and what became of what as a table
+	@ci/setup vm
+	@ci/vm/matrix
+
+.PHONY: vm-shell
+vm-shell: ## a shell in that virtual machine
+	@ci/setup vm
+	@ci/vm/run shell
+
 .PHONY: bench
 bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
 	@ci/setup bench

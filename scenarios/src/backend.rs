@@ -18,6 +18,8 @@ pub async fn boot(
     agent: impl Agent + 'static,
     backend: &str,
 ) -> Result<Cluster, Error> {
+    // Noted before the boot: a skip, too, is one of this backend.
+    suite::property("backend", backend);
     match spec.boot_with(agent).await {
         Err(Error::Agent(AgentError::Ended { log, .. })) if log.contains(LACKS) => {
             let why = log.lines().find_map(|line| line.split_once(LACKS));

@@ -21,6 +21,7 @@ use crate::machine::Machine;
 use crate::namespace::NamespaceError;
 use crate::patience::{PatienceError, scaled};
 use crate::process::ProcessError;
+use crate::suite;
 
 /// Numbers the notification sockets. A name must not be used twice: a child that another thread
 /// has forked and that has not reached its exec yet still holds the socket of the last agent.
@@ -192,6 +193,9 @@ impl RunningAgent {
     /// Waits until the agent says that its first full sync is applied.
     pub(crate) async fn ready(&mut self) -> Result<AgentStatus, AgentError> {
         let outcome = self.readiness().await;
+        if let Ok(status) = &outcome {
+            suite::property("encapsulation", &status.encapsulation);
+        }
         let kind = match &outcome {
             Ok(status) => Kind::AgentReady {
                 after: self.started.elapsed(),

@@ -10,7 +10,7 @@
 //! end as a *named [skip]*, neither passed nor failed, when the kernel lacks what it
 //! needs. Where `CI` is set such a skip is a failure, unless [`ALLOW`] lists the feature. A test
 //! that needs one of the [`Feature`]s says so in its attribute; for anything else there is
-//! [`skip`].
+//! [`skip`]. Where [`JUNIT`] is set the program also writes down what became of every test.
 //!
 //! ```no_run
 //! podlab::suite!();
@@ -31,12 +31,14 @@
 //! ```
 
 mod feature;
+mod junit;
 mod panics;
 mod run;
 mod skip;
 mod test;
 
 pub use feature::Feature;
+pub use junit::{JUNIT, property};
 pub use run::{block_on, main};
 pub use skip::{ALLOW, skip};
 pub use test::{IntoOutcome, Outcome, Test, current};

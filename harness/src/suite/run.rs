@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use super::junit::{self, End, JUNIT};
 use super::skip::{ALLOW, Skip};
 use super::test::{Test, set_current};
 use super::{Outcome, panics};
@@ -36,7 +37,17 @@ pub fn main() -> ExitCode {
     if !arguments.list {
         std::thread::spawn(name_the_slow);
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.list {
+        return conclusion.exit_code();
+    }
+    match junit::write() {
+        Ok(_) => conclusion.exit_code(),
+        Err(error) => {
+            eprintln!("podlab: cannot write what became of the tests: {JUNIT}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Drives an asynchronous test on a runtime of its own, on the calling thread.
@@ -58,8 +69,11 @@ fn trial(test: &'static Test) -> Trial {
         set_current(Some(name.clone()));
         let end = catch_unwind(|| test.run());
         set_current(None);
-        running().remove(&name);
-        completion(end)
+        let since = running().remove(&name);
+        let completion = completion(end);
+        let took = since.map(|since| since.elapsed()).unwrap_or_default();
+        junit::ended(&name, took, &end_of(&completion));
+        completion
     })
 }
 
@@ -76,6 +90,14 @@ fn completion(end: std::thread::Result<Outcome>) -> Result<Completion, Failed> {
             Ok(Completion::ignored_with(reason))
         }
         None => Err(panics::take(&*payload).into()),
+    }
+}
+
+fn end_of(completion: &Result<Completion, Failed>) -> End<'_> {
+    match completion {
+        Ok(Completion::Ignored { reason }) => End::Skipped(reason.as_deref().unwrap_or_default()),
+        Ok(_) => End::Passed,
+        Err(failed) => End::Failed(failed.message().unwrap_or_default()),
     }
 }
 
