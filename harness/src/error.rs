@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::agent::AgentError;
 use crate::capture::{CaptureError, PcapngError};
 use crate::datastore::DatastoreError;
+use crate::fault::FaultError;
 use crate::namespace::NamespaceError;
 use crate::namespace::sandbox::SandboxError;
 use crate::netlink::NetlinkError;
@@ -44,6 +45,9 @@ pub enum Error {
     /// A capture file could not be written.
     #[error(transparent)]
     Pcapng(#[from] PcapngError),
+    /// A fault could not be put in, or not be healed.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// The patience factor in the environment is no number.
     #[error(transparent)]
     Patience(#[from] PatienceError),

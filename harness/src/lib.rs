@@ -138,6 +138,7 @@ pub mod datastore;
 mod error;
 pub mod event;
 pub mod eventually;
+pub mod fault;
 pub mod machine;
 mod namespace;
 pub mod netlink;

@@ -10,6 +10,7 @@ use crate::agent::Agent;
 use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::event::{EventLog, Kind, Role};
+use crate::fault::Faults;
 use crate::machine::Machine;
 use crate::namespace::{MountPlan, sandbox};
 use crate::spec::{ClusterSpec, Plan};
@@ -19,7 +20,7 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
     let plan = spec.plan()?;
     plan.settle(&mut spec);
     let mut watch = Stopwatch::start();
-    let events = EventLog::new();
+    let (events, faults) = (EventLog::new(), Faults::default());
     let state_dir = sandbox::state_dir()?;
     let state = tempfile::Builder::new()
         .prefix("cluster-")
@@ -32,13 +33,14 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
     let files = Files::create(state.path())?;
     let datastore = Datastore::create(files.datastore(), events.clone())?;
     let mut cluster = Inner {
-        fabric: make_fabric(&events).await?,
+        fabric: make_fabric(&events, &faults).await?,
         world: RwLock::new(World::default()),
         current: Current::default().into(),
         files,
         agent,
         datastore,
         events,
+        faults,
         report: Default::default(),
         _state: state,
     };
@@ -61,11 +63,11 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
 }
 
 /// The machine between the nodes. It forwards from the start: it is the gateway.
-async fn make_fabric(events: &EventLog) -> Result<Machine, Error> {
+async fn make_fabric(events: &EventLog, faults: &Faults) -> Result<Machine, Error> {
     const NAME: &str = "fabric";
     let wanted = vec![(NAME.to_owned(), MountPlan::default())];
     let mut made = Machine::create_namespaces(wanted).await?;
-    let fabric = Machine::new(NAME, made.remove(0), true, events.clone())?;
+    let fabric = Machine::new(NAME, made.remove(0), true, events.clone(), faults.clone())?;
     fabric.record(Kind::MachineCreated {
         role: Role::Fabric,
         addresses: Vec::new(),

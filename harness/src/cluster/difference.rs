@@ -127,11 +127,17 @@ impl Difference<'_> {
             return Ok(());
         }
         let mut made = Machine::create_namespaces(wanted).await?.into_iter();
-        let events = &self.cluster.events;
+        let (events, faults) = (&self.cluster.events, &self.cluster.faults);
         let mut ports = Ports::in_use(self.cluster.world().nodes.iter().flat_map(|n| &n.ports));
         for (plan, namespaces) in nodes.iter().zip(&mut made) {
             // No forwarding: nodes are told to by their agents, pods never do.
-            let machine = Machine::new(&plan.name, namespaces, false, events.clone())?;
+            let machine = Machine::new(
+                &plan.name,
+                namespaces,
+                false,
+                events.clone(),
+                faults.clone(),
+            )?;
             let addresses = plan.interfaces().filter_map(|i| i.address);
             machine.record(Kind::MachineCreated {
                 role: Role::Node,
@@ -143,7 +149,13 @@ impl Difference<'_> {
             self.cluster.world_mut().nodes.push(Arc::new(node));
         }
         for (plan, namespaces) in pods.iter().zip(&mut made) {
-            let machine = Machine::new(&plan.name, namespaces, false, events.clone())?;
+            let machine = Machine::new(
+                &plan.name,
+                namespaces,
+                false,
+                events.clone(),
+                faults.clone(),
+            )?;
             machine.record(Kind::MachineCreated {
                 role: Role::Pod,
                 addresses: vec![plan.address.into()],

@@ -25,6 +25,7 @@ use crate::agent::{Agent, PodlabAgent};
 use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::event::EventLog;
+use crate::fault::Faults;
 use crate::machine::Machine;
 use crate::process::kill_all_in;
 use crate::spec::{ClusterSpec, Plan};
@@ -49,6 +50,7 @@ struct Inner {
     agent: Arc<dyn Agent>,
     datastore: Datastore,
     events: EventLog,
+    faults: Faults,
     report: BootReport,
     /// The cluster's files on the sandbox's tmpfs; removed with the cluster.
     _state: TempDir,
@@ -136,6 +138,28 @@ impl Cluster {
         &self.inner.events
     }
 
+    /// The faults that were put in and not healed yet.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    /// The ports in the fabric that lead to a node's interface on this network.
+    pub(crate) async fn ports_on(&self, network: ipnet::Ipv4Net) -> Vec<String> {
+        let current = self.inner.current.lock().await;
+        let mut underlays = current.plan.underlays.iter();
+        let Some(index) = underlays.position(|underlay| underlay.gateway.trunc() == network) else {
+            return Vec::new();
+        };
+        let world = self.inner.world();
+        let wires = world.nodes.iter().flat_map(|node| {
+            let plan = node.plan();
+            let here = plan.interfaces().filter(|i| i.network == index);
+            let ports = here.filter_map(|i| Some(node.port(&i.name)?.name.clone()));
+            ports.collect::<Vec<_>>()
+        });
+        wires.collect()
+    }
+
     /// Where the time of the boot went.
     pub fn boot_report(&self) -> &BootReport {
         &self.inner.report
@@ -219,6 +243,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.faults.forget();
         let world = self.world();
         let machines = world.nodes.iter().map(|node| &node.machine);
         let machines = machines.chain(world.pods.iter().map(|pod| &pod.machine));

@@ -11,6 +11,7 @@ use super::Inner;
 use super::port::Port;
 use crate::agent::{AgentStatus, RunningAgent};
 use crate::error::Error;
+use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
 use crate::spec::NodePlan;
 
@@ -101,6 +102,48 @@ impl Node {
         port.map(|port| port.name.clone()).unwrap_or_default()
     }
 
+    /// The names of all its ports in the fabric, in the order of its interfaces.
+    pub(crate) fn fabric_ports(&self) -> Vec<String> {
+        let ports = self.state.ports.iter();
+        ports.map(|port| port.name.clone()).collect()
+    }
+
+    pub(crate) fn cluster_fabric(&self) -> &Machine {
+        &self.cluster.fabric
+    }
+
+    /// The wire from its underlay interface to the fabric.
+    ///
+    /// # Errors
+    /// When the node was removed.
+    pub fn wire(&self) -> Result<Wire, Error> {
+        self.wire_of(&self.underlay())
+    }
+
+    /// The wire from one of its interfaces to the fabric.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn wire_of(&self, interface: &str) -> Result<Wire, Error> {
+        let ports = &self.live()?.state.ports;
+        let known = ports.iter().map(|port| port.interface.as_str());
+        let port = self
+            .state
+            .port(interface)
+            .ok_or_else(|| Error::unknown("interface", interface, known))?;
+        Ok(Wire {
+            near: End {
+                machine: self.state.machine.clone(),
+                device: port.interface.clone(),
+            },
+            far: End {
+                machine: self.cluster.fabric.clone(),
+                device: port.name.clone(),
+            },
+            kind: WireKind::Node,
+        })
+    }
+
     /// The address of its tunnel device.
     pub fn tunnel_address(&self) -> Option<Ipv4Addr> {
         self.state.plan().tunnel_address
@@ -175,7 +218,7 @@ impl Node {
         self.live()?.state.kill_agent().await
     }
 
-    pub(super) fn live(&self) -> Result<&Self, Error> {
+    pub(crate) fn live(&self) -> Result<&Self, Error> {
         self.state.machine.live().map(|_| self)
     }
 }

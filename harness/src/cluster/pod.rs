@@ -5,8 +5,10 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::NodeState;
+use super::wiring::POD_DEVICE;
 use super::{Container, Inner, Node};
 use crate::error::Error;
+use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
 use crate::probe::server::{HttpServer, hello};
 use crate::spec::{ContainerPlan, PodPlan};
@@ -106,6 +108,25 @@ impl Pod {
     /// The name of the node's side of its veth pair, `cali…`.
     pub fn host_interface(&self) -> String {
         self.state.made.host_interface()
+    }
+
+    /// The wire from its `eth0` to its node.
+    ///
+    /// # Errors
+    /// When the pod was removed.
+    pub fn wire(&self) -> Result<Wire, Error> {
+        let node = self.state.place().node;
+        Ok(Wire {
+            near: End {
+                machine: self.state.machine.live()?.clone(),
+                device: POD_DEVICE.to_owned(),
+            },
+            far: End {
+                machine: node.machine.clone(),
+                device: self.host_interface(),
+            },
+            kind: WireKind::Pod,
+        })
     }
 
     /// The container `name`.

@@ -12,7 +12,7 @@ use crate::netlink::{MacAddress, NewRoute, VethEnd, VethPeer};
 use crate::spec::{InterfacePlan, NodePlan, Plan, PodPlan, UnderlayPlan};
 
 /// The device of every pod.
-const POD_DEVICE: &str = "eth0";
+pub(super) const POD_DEVICE: &str = "eth0";
 
 /// One bridge for an underlay network, with the gateway's address.
 pub(super) async fn add_bridge(fabric: &Machine, underlay: &UnderlayPlan) -> Result<(), Error> {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::{EventLog, Kind};
+use crate::fault::Faults;
 use crate::namespace::{MountPlan, Namespaces};
 use crate::netlink::Netlink;
 use crate::process::{Output, Process, Program, kill_all_in};
@@ -37,6 +38,8 @@ struct Inner {
     namespaces: Namespaces,
     netlink: Netlink,
     events: EventLog,
+    /// The faults of its cluster.
+    faults: Faults,
     /// Set when its node or pod was removed from the cluster.
     removed: AtomicBool,
 }
@@ -48,6 +51,7 @@ impl Machine {
         namespaces: Namespaces,
         forwarding: bool,
         events: EventLog,
+        faults: Faults,
     ) -> Result<Self, Error> {
         sysctl::set_defaults(&namespaces, name, forwarding)?;
         let netlink = Netlink::connect(&namespaces, name)?;
@@ -57,6 +61,7 @@ impl Machine {
                 namespaces,
                 netlink,
                 events,
+                faults,
                 removed: AtomicBool::new(false),
             }),
         })
@@ -123,6 +128,11 @@ impl Machine {
     /// The log of its cluster.
     pub(crate) fn events(&self) -> &EventLog {
         &self.inner.events
+    }
+
+    /// The faults of its cluster.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.faults
     }
 
     /// Writes an event of this machine.

@@ -5,6 +5,7 @@
 //! [`Neighbour`].
 
 mod address;
+mod device_state;
 mod error;
 mod events;
 mod link;
@@ -23,6 +24,7 @@ pub use mac::{MacAddress, MacAddressError};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{Route, RouteKind, RouteProtocol, RouteScope};
 
+pub(crate) use device_state::DeviceState;
 pub(crate) use link::{VethEnd, VethPeer};
 pub(crate) use route::NewRoute;
 

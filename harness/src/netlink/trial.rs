@@ -2,14 +2,10 @@
 
 use rtnetlink::LinkMessageBuilder;
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
-
-use futures_util::StreamExt;
 
 use super::{Netlink, NetlinkError};
 
@@ -41,21 +37,8 @@ impl Netlink {
             TcAttribute::Kind(kind.to_owned()),
             TcAttribute::Other(DefaultNla::new(OPTIONS, options.to_vec())),
         ];
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        let error = self.error("add qdisc", kind);
-        let mut answers = match self.handle.clone().request(request) {
-            Ok(answers) => answers,
-            Err(failure) => return Err(error(failure)),
-        };
-        while let Some(answer) = answers.next().await {
-            if let NetlinkPayload::Error(message) = answer.payload {
-                return match message.code {
-                    None => Ok(()),
-                    Some(_) => Err(error(rtnetlink::Error::NetlinkError(message))),
-                };
-            }
-        }
-        Err(error(rtnetlink::Error::RequestFailed))
+        let message = RouteNetlinkMessage::NewQueueDiscipline(message);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.request("add qdisc", kind, message, flags).await
     }
 }

@@ -1,0 +1,13 @@
+//! Faults: what each does to packets, by count, and that nothing of it stays once it is healed.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails; clippy sees tests by #[test] alone"
+)]
+
+mod links;
+mod loss;
+mod partition;
+mod registry;
+mod world;
+
+podlab::suite!();
