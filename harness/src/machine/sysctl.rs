@@ -1,5 +1,6 @@
 //! The kernel parameters that every machine starts with, whatever the host has.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,21 @@ impl Machine {
             path,
             source,
         })
+    }
+}
+
+impl Machine {
+    /// Reads IPv4 parameters by their names below `net/ipv4`; those that there are.
+    pub(crate) fn parameters(&self, names: Vec<String>) -> Result<BTreeMap<String, String>, Error> {
+        let read = || {
+            let values = names.into_iter().filter_map(|name| {
+                let path = Path::new(ROOT).join("ipv4").join(&name);
+                let value = std::fs::read_to_string(path).ok()?;
+                Some((name, value.trim().to_owned()))
+            });
+            values.collect()
+        };
+        Ok(self.live()?.namespaces().run(read)?)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::compare::{Comparison, compare};
+use super::compare::{Comparison, Finding, Problem, compare, undiscarded};
 use super::endpoint::Found;
 use super::hop::{Hop, Leg};
-use super::point::Point;
+use super::point::{Point, Stretch};
 use super::probe::{Outcome, ProbeKind};
-use super::topology::{Station, Topology};
+use super::topology::{Party, Station, Topology};
 use super::{Trace, Verdict};
 
 /// What a probe was, and between whom.
@@ -55,9 +55,26 @@ impl Probe<'_> {
             back: topology.path(&to.party, &from.party, source(&hops, from)),
         };
         let mac = |point: &Point| macs.get(point).copied();
-        let there = compare(Leg::There, &expected.there, &hops, &mac);
-        let back = compare(Leg::Back, &expected.back, &hops, &mac);
-        let verdict = judge(&there, &back, &outcome);
+        let mut there = compare(Leg::There, &expected.there, &hops, &mac);
+        let mut back = compare(Leg::Back, &expected.back, &hops, &mac);
+        if let Some(finding) = &mut back.finding {
+            // The answer begins where the probe ended.
+            let end = expected.there.last().map(|station| station.point.clone());
+            finding.stretch.after = finding.stretch.after.take().or(end);
+        }
+        let verdict = match to.party {
+            Party::Unassigned(_) => {
+                // It must arrive at the node of the block, and go no further.
+                there.finding = there.finding.or_else(|| end(&expected.there, &hops));
+                match &there.finding {
+                    Some(finding) if finding.problem != Problem::Missing => {
+                        Verdict::Anomalous(Leg::There)
+                    }
+                    _ => Verdict::Lost(Leg::There),
+                }
+            }
+            _ => judge(&there, &back, &outcome),
+        };
         let finding = match verdict {
             Verdict::Delivered => None,
             Verdict::Lost(Leg::There) | Verdict::Anomalous(Leg::There) => there.finding,
@@ -66,6 +83,10 @@ impl Probe<'_> {
                 there.finding.or(back.finding)
             }
         };
+        let finding = finding.or_else(|| match verdict {
+            Verdict::Lost(Leg::Back) => unheard(&expected.back),
+            _ => None,
+        });
         let (there, back) = hops.into_iter().partition(|hop| hop.leg == Leg::There);
         let trace = Trace {
             from: from.name.clone(),
@@ -76,6 +97,8 @@ impl Probe<'_> {
             outcome,
             verdict,
             finding,
+            diagnosis: None,
+            lossy_taps: Vec::new(),
         };
         (trace, expected)
     }
@@ -89,6 +112,35 @@ fn source(hops: &[Hop], from: &Found) -> Ipv4Addr {
         .filter(|hop| hop.leg == Leg::There && !hop.is_error && hop.addressed);
     let last = there.next_back().and_then(Hop::inner);
     last.map_or(from.address, |header| header.source)
+}
+
+/// The answer came to the last device, and its receiver did not get it.
+fn unheard(stations: &[Station]) -> Option<Finding> {
+    Some(behind(stations.last()?, stations.len()))
+}
+
+/// Lost behind the last station.
+fn behind(last: &Station, station: usize) -> Finding {
+    Finding {
+        leg: Leg::Back,
+        station,
+        stretch: Stretch {
+            after: Some(last.point.clone()),
+            before: None,
+        },
+        problem: Problem::Missing,
+    }
+}
+
+/// The end of the way to an address that nobody has.
+fn end(stations: &[Station], hops: &[Hop]) -> Option<Finding> {
+    undiscarded(stations, hops).or_else(|| {
+        let finding = behind(stations.last()?, stations.len());
+        Some(Finding {
+            leg: Leg::There,
+            ..finding
+        })
+    })
 }
 
 fn judge(there: &Comparison, back: &Comparison, outcome: &Outcome) -> Verdict {

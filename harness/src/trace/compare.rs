@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::hop::{Hop, Leg};
 use super::point::{Point, Stretch};
 use super::topology::Station;
+use crate::capture::Direction;
 use crate::packet::{ChecksumVerdict, Transport};
 
 /// What is wrong at a station.
@@ -29,6 +30,10 @@ pub(super) enum Problem {
     Frame { found: [u8; 6], expected: Point },
     /// It was seen so many times.
     Repeated(usize),
+    /// It was seen on a machine that is not on its way.
+    Detour(Point),
+    /// It was to be dropped here, and was sent on.
+    Undiscarded { at: Point },
 }
 
 /// The first station at which something is wrong.
@@ -72,10 +77,63 @@ pub(super) fn compare(leg: Leg, stations: &[Station], hops: &[Hop], macs: Macs<'
         }
         after = Some(station.point.clone());
     }
+    if finding.is_none() {
+        finding = detour(leg, stations, hops);
+    }
     let arrived = stations
         .last()
         .is_none_or(|last| at(last, leg, hops).next().is_some());
     Comparison { arrived, finding }
+}
+
+/// The first hop on a machine that has nothing to do with the path.
+fn detour(leg: Leg, stations: &[Station], hops: &[Hop]) -> Option<Finding> {
+    let on_path = |hop: &Hop| {
+        let mut machines = stations.iter().map(|station| &station.point.machine);
+        machines.any(|machine| *machine == hop.point.machine)
+    };
+    let mut strays = hops
+        .iter()
+        .filter(|hop| hop.leg == leg && !hop.is_error && hop.addressed && !on_path(hop));
+    // Both directions of `lo` and the like belong to the ends.
+    let stray = strays.find(|hop| hop.direction == Direction::Incoming)?;
+    let before = stations.iter().rposition(|station| {
+        let mut seen = at(station, leg, hops);
+        seen.any(|hop| hop.time <= stray.time)
+    });
+    Some(Finding {
+        leg,
+        station: before.map_or(0, |number| number + 1),
+        stretch: Stretch {
+            after: before.map(|number| stations[number].point.clone()),
+            before: Some(stray.point.clone()),
+        },
+        problem: Problem::Detour(stray.point.clone()),
+    })
+}
+
+/// A packet to an address that nobody has: its way ends at the last station.
+pub(super) fn undiscarded(stations: &[Station], hops: &[Hop]) -> Option<Finding> {
+    let last = stations.last()?;
+    let arrived = at(last, Leg::There, hops).next()?.time;
+    let sent_on = hops.iter().find(|hop| {
+        hop.leg == Leg::There
+            && !hop.is_error
+            && hop.time >= arrived
+            && hop.point.machine == last.point.machine
+            && hop.direction == Direction::Outgoing
+    })?;
+    Some(Finding {
+        leg: Leg::There,
+        station: stations.len(),
+        stretch: Stretch {
+            after: Some(last.point.clone()),
+            before: Some(sent_on.point.clone()),
+        },
+        problem: Problem::Undiscarded {
+            at: sent_on.point.clone(),
+        },
+    })
 }
 
 /// The hops of a leg that are a station's.

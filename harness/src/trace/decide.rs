@@ -1,7 +1,8 @@
 //! Asks every machine on the way what it decides for the packet that it has.
 
 use super::Trace;
-use super::hop::{Decision, Hop};
+pub(super) use super::hop::Decision;
+use super::hop::Hop;
 use super::topology::FABRIC;
 use crate::capture::Direction;
 use crate::cluster::Cluster;

@@ -9,14 +9,19 @@
 //! alone: where the pods are, what the pools say of encapsulation. The agents are not asked.
 
 mod assemble;
+mod cause;
 mod compare;
 mod decide;
+mod diagnose;
 mod endpoint;
+mod evidence;
 mod hop;
+mod instruments;
 mod mark;
 mod point;
 mod probe;
 mod request;
+mod session;
 mod show;
 mod taps;
 mod topology;
@@ -24,7 +29,9 @@ mod topology;
 use std::io;
 use std::net::Ipv4Addr;
 
+pub use cause::{Cause, Diagnosis};
 pub use endpoint::Endpoint;
+pub use evidence::{Moved, NftVerdict};
 pub use hop::{Decision, Hop, Leg};
 pub use point::{Point, Stretch};
 pub use probe::{Outcome, ProbeKind};
@@ -51,6 +58,8 @@ pub struct Trace {
     pub outcome: Outcome,
     verdict: Verdict,
     finding: Option<Finding>,
+    diagnosis: Option<Diagnosis>,
+    lossy_taps: Vec<(Point, u64)>,
 }
 
 /// What became of a probe, in one word.
@@ -97,6 +106,17 @@ impl Trace {
     /// a probe that was delivered as it should be.
     pub fn stretch(&self) -> Option<&Stretch> {
         self.finding.as_ref().map(|finding| &finding.stretch)
+    }
+
+    /// What is wrong, and where: `None` for a probe that was delivered as it should be.
+    pub fn diagnosis(&self) -> Option<&Diagnosis> {
+        self.diagnosis.as_ref()
+    }
+
+    /// The devices whose captures lost packets, and how many: what was not seen there may have
+    /// been there.
+    pub fn lossy_taps(&self) -> &[(Point, u64)] {
+        &self.lossy_taps
     }
 
     /// It arrived, was answered, and nothing on the way was wrong.

@@ -39,6 +39,9 @@ pub struct Stretch {
 impl fmt::Display for Stretch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.after, &self.before) {
+            (Some(after), Some(before)) if after == before => {
+                write!(f, "in {} behind its {}", after.machine, after.device)
+            }
             (Some(after), Some(before)) => write!(f, "between {after} and {before}"),
             (Some(after), None) => write!(f, "behind {after}"),
             (None, Some(before)) => write!(f, "before {before}"),

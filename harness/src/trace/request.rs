@@ -1,15 +1,13 @@
 //! What to trace, and how.
 
-use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::assemble::Probe;
+use super::Trace;
 use super::endpoint::Endpoint;
-use super::probe::{ProbeKind, Prober};
-use super::taps::Taps;
-use super::{Trace, TraceError, decide};
+use super::probe::ProbeKind;
+use super::session::{Session, Settings};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::patience::scaled;
@@ -99,62 +97,15 @@ impl<'a> TraceRequest<'a> {
     }
 
     async fn run(self) -> Result<Trace, Error> {
-        let cluster = self.cluster;
-        let topology = cluster.topology().await;
-        let from = self.from.clone().find(cluster, &topology).await?;
-        let to = self.to.clone().find(cluster, &topology).await?;
-        let sender = from.sender()?.clone();
-        let within = scaled(self.timeout)?;
-        let prober = Prober::open(
-            &sender,
-            self.kind,
-            from.source,
-            to.address,
-            self.size.is_some(),
-        )?;
-        let failed = |source| TraceError::Probe {
-            machine: sender.name().to_owned(),
-            source,
+        let settings = Settings {
+            kind: self.kind,
+            size: self.size.unwrap_or(DEFAULT_SIZE),
+            dont_fragment: self.size.is_some(),
+            probes: self.probes,
+            within: scaled(self.timeout)?,
         };
-        let prober = prober.map_err(failed)?;
-        let path = topology.path(&from.party, &to.party, to.address);
-        let concerned: BTreeSet<String> = path
-            .iter()
-            .map(|station| station.point.machine.clone())
-            .collect();
-        let ends: Vec<_> = [&from, &to]
-            .into_iter()
-            .filter_map(|end| end.machine.clone())
-            .collect();
-        let taps = Taps::open(cluster, &ends, &concerned).await?;
-        let mut trace = None;
-        for _ in 0..self.probes {
-            let mark = self.kind.mark();
-            let outcome = prober
-                .send(&mark, self.size.unwrap_or(DEFAULT_SIZE), within)
-                .await
-                .map_err(failed)?;
-            let probe = Probe {
-                kind: self.kind,
-                from: &from,
-                to: &to,
-                outcome,
-                hops: taps.hops(&mark),
-            };
-            let (seen, _) = probe.assemble(&topology, taps.macs());
-            let good = seen.is_delivered();
-            trace = Some(seen);
-            if !good {
-                break;
-            }
-        }
-        taps.stop().await?;
-        // There is at least one probe.
-        let mut trace = trace.ok_or(TraceError::NoSender {
-            address: from.address,
-        })?;
-        decide::ask(cluster, &mut trace).await?;
-        Ok(trace)
+        let session = Session::open(self.cluster, self.from, self.to, settings).await?;
+        session.run().await
     }
 }
 

@@ -19,10 +19,13 @@ impl fmt::Display for Trace {
             hops(f, &self.back)?;
         }
         write!(f, "\n  {}", self.verdict)?;
-        match self.stretch() {
-            Some(stretch) => write!(f, ": {stretch}"),
-            None => Ok(()),
+        if let Some(diagnosis) = self.diagnosis() {
+            write!(f, "\n  {}", diagnosis.explanation().replace('\n', "\n  "))?;
         }
+        for (point, lost) in self.lossy_taps() {
+            write!(f, "\n  the capture on {point} lost {lost} packets")?;
+        }
+        Ok(())
     }
 }
 

@@ -104,6 +104,34 @@ impl Taps {
         hops
     }
 
+    /// The addresses that a machine asked for by ARP on a device, and got no answer.
+    pub(super) fn unanswered(&self) -> Vec<(Point, std::net::Ipv4Addr)> {
+        const REQUEST: u16 = 1;
+        const REPLY: u16 = 2;
+        let mut unanswered = Vec::new();
+        for tap in &self.taps {
+            let packets = tap.capture.packets();
+            let messages = packets.iter().filter_map(|seen| {
+                let arp = seen.packet.arp()?;
+                Some((seen.direction, arp.clone()))
+            });
+            let messages: Vec<_> = messages.collect();
+            let asked = messages.iter().filter(|(direction, arp)| {
+                *direction == crate::capture::Direction::Outgoing && arp.operation == REQUEST
+            });
+            for (_, question) in asked {
+                let answered = messages
+                    .iter()
+                    .any(|(_, arp)| arp.operation == REPLY && arp.sender == question.target);
+                let entry = (tap.point.clone(), question.target);
+                if !answered && !unanswered.contains(&entry) {
+                    unanswered.push(entry);
+                }
+            }
+        }
+        unanswered
+    }
+
     /// Ends the captures; returns the names of those that lost packets, with how many.
     pub(super) async fn stop(self) -> Result<Vec<(Point, u64)>, Error> {
         let mut lost = Vec::new();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::point::Point;
 use crate::capture::Direction;
 use crate::spec::{Encapsulation, NodePlan, Plan, PodPlan};
@@ -66,6 +68,12 @@ impl Topology {
         let mut nodes = plan.nodes.iter();
         let owner = nodes.find(|node| node.blocks.iter().any(|block| block.contains(&address)));
         owner.map_or(Party::Outside, |node| Party::Unassigned(node.name.clone()))
+    }
+
+    /// The block of a node that an address is in.
+    pub(super) fn block_of(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
+        let mut blocks = self.plan.nodes.iter().flat_map(|node| &node.blocks);
+        blocks.find(|block| block.contains(&address)).copied()
     }
 
     pub(super) fn node(&self, name: &str) -> Option<&NodePlan> {
