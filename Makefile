@@ -48,6 +48,10 @@ vm-shell: ## a shell in that virtual machine
 	@ci/setup vm
 	@ci/vm/run shell
 
+.PHONY: sabotage
+sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
+	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage $(AS_ROOT)
+
 .PHONY: bench
 bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
 	@ci/setup bench

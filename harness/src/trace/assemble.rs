@@ -65,7 +65,11 @@ impl Probe<'_> {
         let verdict = match to.party {
             Party::Unassigned(_) => {
                 // It must arrive at the node of the block, and go no further.
-                there.finding = there.finding.or_else(|| end(&expected.there, &hops));
+                let stray = |finding: &Finding| matches!(finding.problem, Problem::Detour(_));
+                there.finding = match there.finding {
+                    Some(finding) if !stray(&finding) => Some(finding),
+                    _ => end(&expected.there, &hops),
+                };
                 match &there.finding {
                     Some(finding) if finding.problem != Problem::Missing => {
                         Verdict::Anomalous(Leg::There)

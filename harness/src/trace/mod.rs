@@ -69,7 +69,8 @@ pub enum Verdict {
     Delivered,
     /// It, or the answer, did not arrive.
     Lost(Leg),
-    /// It arrived and was answered, but something on this leg was not as it should be.
+    /// Something on this leg was not as it should be, and the packet got through all the same, or
+    /// got where nothing should get through.
     Anomalous(Leg),
 }
 

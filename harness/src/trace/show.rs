@@ -49,7 +49,7 @@ impl fmt::Display for Verdict {
             Self::Lost(Leg::There) => f.write_str("lost on the way there"),
             Self::Lost(Leg::Back) => f.write_str("lost on the way back"),
             Self::Anomalous(leg) => {
-                write!(f, "delivered, but not as it should be on the way {leg}")
+                write!(f, "not lost, but not as it should be on the way {leg}")
             }
         }
     }

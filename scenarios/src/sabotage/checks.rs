@@ -1,0 +1,284 @@
+//! What the scenarios ask of a network, each as a question that one can ask of any cluster.
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use podlab::capture::{Captured, Filter};
+use podlab::netlink::{Route, RouteKind};
+use podlab::packet::ChecksumVerdict;
+use podlab::probe::icmp::PingOptions;
+use podlab::{Machine, Node, Pod, patience};
+
+use super::World;
+use crate::seed::{HTTP_PORT, TUNNEL};
+
+/// A question to a cluster.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Fails where the network is not as it should be.
+    pub ask: for<'a> fn(&'a World) -> Asking<'a>,
+}
+
+/// See [`Check::ask`].
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// All of them.
+pub const ALL: [Check; 8] = [
+    Check {
+        name: "ping",
+        ask: |world| Box::pin(ping(world)),
+    },
+    Check {
+        name: "http",
+        ask: |world| Box::pin(http(world)),
+    },
+    Check {
+        name: "full-size",
+        ask: |world| Box::pin(full_size(world)),
+    },
+    Check {
+        name: "loss",
+        ask: |world| Box::pin(loss(world)),
+    },
+    Check {
+        name: "packets",
+        ask: |world| Box::pin(packets(world)),
+    },
+    Check {
+        name: "routes",
+        ask: |world| Box::pin(routes(world)),
+    },
+    Check {
+        name: "unassigned",
+        ask: |world| Box::pin(unassigned(world)),
+    },
+    Check {
+        name: "gateway",
+        ask: |world| Box::pin(gateway(world)),
+    },
+];
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_millis(400);
+
+async fn answers(from: &Machine, to: Ipv4Addr, options: PingOptions) -> Result<u8> {
+    let options = PingOptions {
+        timeout: ANSWER,
+        ..options
+    };
+    let reply = from.ping_with(to, &options).await;
+    Ok(reply
+        .with_context(|| format!("{} to {to}", from.name()))?
+        .ttl)
+}
+
+/// Every pod reaches every other, and the ttl tells the number of nodes on the way.
+async fn ping(world: &World) -> Result<()> {
+    for from in world.cluster.pods() {
+        for to in world.cluster.pods() {
+            if from.name() == to.name() {
+                continue;
+            }
+            let expected = match from.node().name() == to.node().name() {
+                true => 63,
+                false => 62,
+            };
+            let ttl = answers(&from, to.address(), PingOptions::default()).await?;
+            let pair = format!("{} to {}", from.name(), to.name());
+            ensure!(ttl == expected, "{pair}: ttl {ttl} instead of {expected}");
+        }
+    }
+    Ok(())
+}
+
+/// The pods' servers are reached from another node and from their own.
+async fn http(world: &World) -> Result<()> {
+    for (from, to) in [
+        (&world.from, &world.to),
+        (&world.to, &world.beside),
+        (&world.from, &world.beside),
+    ] {
+        let get = from.http_get(to, HTTP_PORT, "/");
+        let page = tokio::time::timeout(patience::scaled(ANSWER)?, get).await;
+        let page = page.with_context(|| format!("{} to {}", from.name(), to.name()))??;
+        let expected = format!("<p>Hi from {}</p>", to.name());
+        ensure!(page.text() == expected, "{}", page.text());
+    }
+    Ok(())
+}
+
+/// What the pods' own MTU allows gets through whole.
+async fn full_size(world: &World) -> Result<()> {
+    const HEADERS: u32 = 28;
+    for (from, to) in [(&world.from, &world.to), (&world.to, &world.from)] {
+        let options = PingOptions {
+            payload: (world.mtu_of(from).await? - HEADERS) as usize,
+            dont_fragment: true,
+            ..PingOptions::default()
+        };
+        answers(from, to.address(), options).await?;
+    }
+    Ok(())
+}
+
+/// None of many is lost.
+async fn loss(world: &World) -> Result<()> {
+    const COUNT: usize = 30;
+    for number in 1..=COUNT {
+        let answer = answers(&world.from, world.to.address(), PingOptions::default()).await;
+        answer.with_context(|| format!("ping {number} of {COUNT}"))?;
+    }
+    Ok(())
+}
+
+/// Between the nodes there is one tunnel packet each way, from node to node, around the very
+/// packet that was sent; nothing plain is on any underlay.
+async fn packets(world: &World) -> Result<()> {
+    let pair = Filter::between(world.from.address(), world.to.address());
+    let anything = Filter::protocol(4).or(pair.clone());
+    let mut wires = Vec::new();
+    for node in world.cluster.nodes() {
+        wires.push(node.capture(node.underlay(), &anything)?);
+    }
+    let inside = [
+        world.near.capture(TUNNEL, &pair)?,
+        world.far.capture(TUNNEL, &pair)?,
+        world.to.capture("eth0", &pair)?,
+    ];
+    let sent = world.from.capture("eth0", &pair)?;
+    let answer = answers(&world.from, world.to.address(), PingOptions::default()).await;
+    let sent = sent.stop().await?.packets;
+    let request = sent.first().context("nothing was sent")?.clone();
+
+    let nodes = (world.near.address(), world.far.address());
+    for wire in wires {
+        let name = wire.name().to_owned();
+        let seen = wire.stop().await?.packets;
+        let concerned = name == world.underlay(&world.near) || name == world.underlay(&world.far);
+        // Protocol 4 of others, and errors about it, are none of this ping.
+        let ours = seen.iter().filter(|captured| is_of(captured, world));
+        let ours: Vec<&Captured> = ours.collect();
+        let expected = if concerned { 2 } else { 0 };
+        ensure!(ours.len() == expected, "{name} saw {} packets", ours.len());
+        for (captured, outer) in ours.iter().zip([nodes, (nodes.1, nodes.0)]) {
+            is_tunnelled(captured, outer)?;
+        }
+    }
+    for tap in inside {
+        let name = tap.name().to_owned();
+        let seen = tap.stop().await?.packets;
+        let arrived = seen
+            .first()
+            .with_context(|| format!("{name} saw nothing"))?;
+        is_the_same(&request, arrived)?;
+    }
+    answer.map(drop)
+}
+
+fn is_of(captured: &Captured, world: &World) -> bool {
+    captured
+        .packet
+        .is_between(world.from.address(), world.to.address())
+}
+
+fn is_tunnelled(captured: &Captured, outer: (Ipv4Addr, Ipv4Addr)) -> Result<()> {
+    let depth = captured.packet.ipip_depth();
+    ensure!(depth == 1, "{depth} outer headers: {captured}");
+    let header = captured.packet.outer_ipv4().context("an IPv4 packet")?;
+    ensure!(
+        (header.source, header.destination) == outer,
+        "not from {} to {}: {captured}",
+        outer.0,
+        outer.1
+    );
+    let inner = captured.packet.inner_ipv4().context("an IPv4 packet")?;
+    ensure!(inner.ttl == 63, "ttl {}: {captured}", inner.ttl);
+    Ok(())
+}
+
+fn is_the_same(sent: &Captured, arrived: &Captured) -> Result<()> {
+    if let Some(ChecksumVerdict::Wrong { found, expected }) = arrived.transport_checksum() {
+        bail!("checksum {found:#06x} instead of {expected:#06x}: {arrived}");
+    }
+    let same = sent.canonical_inner() == arrived.canonical_inner();
+    ensure!(same, "{arrived} is not what was sent: {sent}");
+    Ok(())
+}
+
+/// The route tables are those of the document.
+async fn routes(world: &World) -> Result<()> {
+    for node in world.cluster.nodes() {
+        let routes = node.routes().await?;
+        for other in world.cluster.nodes() {
+            for block in other.blocks() {
+                let route = routes.iter().find(|route| route.destination == block);
+                let found = words(route);
+                let expected = block_route(&node, &other);
+                let name = node.name();
+                ensure!(found == expected, "{name}: {block} {found}, not {expected}");
+            }
+        }
+        for pod in pods_on(world, &node) {
+            let mut own = routes.iter();
+            let route = own.find(|route| route.destination == pod.address().into());
+            let expected = format!("dev {}", pod.host_interface());
+            let found = words(route);
+            ensure!(found == expected, "{}: {found}, not {expected}", pod.name());
+        }
+    }
+    Ok(())
+}
+
+fn block_route(node: &Node, owner: &Node) -> String {
+    match node.name() == owner.name() {
+        true => "blackhole".to_owned(),
+        false => format!("via {} dev {TUNNEL}", owner.address()),
+    }
+}
+
+fn pods_on(world: &World, node: &Node) -> Vec<Pod> {
+    let pods = world.cluster.pods().into_iter();
+    pods.filter(|pod| pod.node().name() == node.name())
+        .collect()
+}
+
+fn words(route: Option<&Route>) -> String {
+    let Some(route) = route else {
+        return "is missing".to_owned();
+    };
+    let device = route.interface.as_deref().unwrap_or_default();
+    match (route.kind, route.gateway) {
+        (RouteKind::Unicast, Some(gateway)) => format!("via {gateway} dev {device}"),
+        (RouteKind::Unicast, None) => format!("dev {device}"),
+        (kind, _) => format!("{kind:?}").to_lowercase(),
+    }
+}
+
+/// What is sent to an address that nobody has does not leave the node that owns it.
+async fn unassigned(world: &World) -> Result<()> {
+    let target = world.unassigned();
+    let wire = world
+        .near
+        .capture(world.near.underlay(), &Filter::destination(target))?;
+    let answer = answers(&world.from, target, PingOptions::default()).await;
+    ensure!(answer.is_err(), "somebody has {target}");
+    let left = wire.stop().await?.packets;
+    match left.first() {
+        Some(captured) => bail!("it left: {captured}"),
+        None => Ok(()),
+    }
+}
+
+/// A pod that has forgotten its gateway finds it again.
+async fn gateway(world: &World) -> Result<()> {
+    for pod in world.cluster.pods() {
+        world.run(&pod, "ip neighbour flush dev eth0").await?;
+        answers(&pod, pod.node().address(), PingOptions::default()).await?;
+    }
+    Ok(())
+}
