@@ -6,31 +6,41 @@ SHELL := /bin/bash
 # Prerequisites are steps in their order, also under `make -j`; cargo is parallel by itself.
 .NOTPARALLEL:
 
-# Where make runs as an ordinary user, cargo starts what it has built through ci/as-root, and only
-# that: compilers never run as root, and target/ stays the property of whoever typed make.
-ifneq ($(shell id -u),0)
-AS_ROOT := --config 'target."cfg(all())".runner=["$(CURDIR)/ci/as-root"]'
+# `sudo make`: sudo has a PATH of its own, in which the user's toolchain is missing.
+ifneq ($(SUDO_UID),)
+export PATH := $(PATH):$(shell getent passwd $(SUDO_UID) | cut -d: -f6)/.cargo/bin
 endif
 NETNS := --features netns
+comma := ,
 
 .PHONY: help
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo
-	@echo '  SETUP=no      install nothing; name what is missing instead'
+	@echo '  SETUP=no          install nothing; name what is missing instead'
+	@echo '  PRIVILEGE=none    never use sudo; PRIVILEGE=sudo use it, also where it is not needed'
 
 .PHONY: build
 build: ## compile the library, the agent and the scenarios
-	cargo build --workspace $(NETNS)
+	@ci/as-user cargo build --workspace $(NETNS)
 
 .PHONY: test
 test: setup privileges build ## run everything: unit tests, doc tests, scenarios
-	cargo test --workspace $(NETNS) --no-fail-fast $(AS_ROOT)
+	@ci/cargo test --workspace $(NETNS) --no-fail-fast
 
 .PHONY: e2e
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
-	cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast $(AS_ROOT)
-	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour $(AS_ROOT)
+	@ci/cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
+	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
+
+# What an ordinary user cannot have: to load BPF programs. All else has to work for them too.
+ROOTLESS_SKIPS := encap-ebpf,bpf
+.PHONY: e2e-rootless
+e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALLOW_SKIP)$(comma))$(ROOTLESS_SKIPS)
+e2e-rootless: export PRIVILEGE := none
+e2e-rootless: setup build ## the same as an ordinary user without sudo; as root: as user nobody
+	@ci/rootless test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
+	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
 # Needs no root: the guest is one's own.
 .PHONY: e2e-vm
@@ -55,12 +65,12 @@ sabotage: setup privileges build ## break the network in every known way; who no
 .PHONY: bench
 bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
 	@ci/setup bench
-	cargo build --release --workspace $(NETNS)
-	@cargo run --release --quiet -p podlab-scenarios $(NETNS) --bin podlab-bench $(AS_ROOT) -- $(NAME)
+	@ci/as-user cargo build --release --workspace $(NETNS)
+	@ci/cargo run --release --quiet -p podlab-scenarios $(NETNS) --bin podlab-bench -- $(NAME)
 
 .PHONY: lint
 lint: ## formatting, clippy, docs, licences, architecture, scripts, the BPF object
-	@ci/lint
+	@ci/as-user ci/lint
 
 .PHONY: bpf
 bpf: ## rebuild the committed BPF object from its C source (needs clang-14)
@@ -77,4 +87,4 @@ ci-setup: ## the same, and every checker that `make lint` can use
 # Asked for before the build: nobody should wait for a compiler to hear that root is missing.
 .PHONY: privileges
 privileges:
-	@ci/as-root --check
+	@ci/privileges >/dev/null

@@ -22,7 +22,7 @@ fn an_ordinary_user_boots_the_seeds_cluster() -> Result<()> {
     let text = String::from_utf8(output.stdout)?;
     let error = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(0), "{error}");
-    assert!(text.contains("ttl=62"), "{text}");
+    assert!(text.contains("ttl 62 icmp"), "{text}");
     // What was not taken is said with the reason, and that the user can do something about it.
     assert!(text.contains("userspace"), "{text}");
     assert!(text.contains("outside of any user namespace"), "{text}");
