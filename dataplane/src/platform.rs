@@ -205,6 +205,14 @@ pub trait Links {
     /// # Errors
     /// When the kernel refuses.
     fn change(&mut self, index: u32, change: &LinkChange) -> Result<(), KernelError>;
+    /// Returns when one that is up can send. Of a veth pair the end that came up first cannot yet
+    /// when the other has come up: it drops what it is given until the kernel's own background
+    /// work has noticed the carrier. Gives up after a second, as after an end that was taken
+    /// down by somebody else.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn await_carrier(&mut self, index: u32) -> Result<(), KernelError>;
     /// Removes the one with this index, and its peer if it has one.
     ///
     /// # Errors

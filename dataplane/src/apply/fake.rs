@@ -133,6 +133,10 @@ impl Links for FakeKernel {
         Ok(())
     }
 
+    fn await_carrier(&mut self, _index: u32) -> Result<(), KernelError> {
+        Ok(())
+    }
+
     fn remove(&mut self, index: u32) -> Result<(), KernelError> {
         self.log.push(format!("remove link {index}"));
         if self.undeletable == Some(index) {

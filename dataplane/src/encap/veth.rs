@@ -41,6 +41,11 @@ pub(super) fn ensure(
         quiet(&end.name, platform)?;
         changed |= shape(end, mtu, false, platform)?;
     }
+    if changed {
+        for end in [&peer, &tunnel] {
+            platform.await_carrier(end.index)?;
+        }
+    }
     Ok(Pair {
         tunnel,
         peer,

@@ -1,6 +1,7 @@
 //! Network interfaces over netlink.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -78,6 +79,26 @@ impl Links for Kernel {
         self.socket
             .request(RouteNetlinkMessage::SetLink(builder.build()), 0)
             .map_err(|refused| error("change link", name_of(index), refused))
+    }
+
+    fn await_carrier(&mut self, index: u32) -> Result<(), KernelError> {
+        let give_up = Instant::now() + Duration::from_secs(1);
+        loop {
+            let mut message = LinkMessage::default();
+            message.header.index = index;
+            // Since Linux 6.8 the question itself makes the kernel do that background work first
+            // (`linkwatch_sync_dev` in rtnl_getlink); before, it does it within a second.
+            match self.socket.get(RouteNetlinkMessage::GetLink(message)) {
+                Ok(RouteNetlinkMessage::NewLink(link))
+                    if !link.header.flags.contains(LinkFlags::Running)
+                        && Instant::now() < give_up =>
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(failed("look at link", name_of(index), error)),
+            }
+        }
     }
 
     fn remove(&mut self, index: u32) -> Result<(), KernelError> {

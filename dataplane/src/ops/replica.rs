@@ -122,6 +122,10 @@ impl Links for Replica {
         Ok(())
     }
 
+    fn await_carrier(&mut self, _index: u32) -> Result<(), KernelError> {
+        Ok(())
+    }
+
     fn remove(&mut self, index: u32) -> Result<(), KernelError> {
         self.links
             .retain(|link| link.index != index && link.peer != Some(index));

@@ -34,6 +34,7 @@ pub(super) async fn wire_node(
     for (interface, port) in of.interfaces().zip(&node.ports) {
         plug_in(fabric, &node.machine, interface, port, plan).await?;
         netlink.set_link_up(&interface.name, true).await?;
+        fabric.netlink().await_carrier(&port.name).await?;
         if let Some(address) = interface.address {
             let index = netlink.link_index(&interface.name).await?;
             netlink.add_address(index, address).await?;
@@ -198,6 +199,7 @@ pub(super) async fn wire_pod(
     let netlink = pod.netlink();
     netlink.set_link_up("lo", true).await?;
     netlink.set_link_up(POD_DEVICE, true).await?;
+    node.netlink().await_carrier(&of.host_interface()).await?;
     let interface = netlink.link_index(POD_DEVICE).await?;
     netlink
         .add_address(interface, Ipv4Net::from(of.address))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{
@@ -10,6 +11,10 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{MacAddress, Netlink, NetlinkError};
+use crate::eventually::eventually;
+
+/// How long the kernel may take to notice that both ends of a pair are up.
+const CARRIER: Duration = Duration::from_secs(5);
 
 /// A network device as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +116,25 @@ impl Netlink {
         self.set_link(operation, name, message).await
     }
 
+    /// Returns when a device that is up can carry packets. Of a veth pair the end that came up
+    /// first cannot yet when the other has come up: it drops what it is given until the kernel's
+    /// own background work has noticed the carrier.
+    pub(crate) async fn await_carrier(&self, name: &str) -> Result<(), NetlinkError> {
+        let failed = |source| NetlinkError::io("await the carrier of", name, source);
+        // Since Linux 6.8 the question itself makes the kernel do that work first
+        // (`linkwatch_sync_dev` in rtnl_getlink); before, it does it within a second.
+        let carries = || async {
+            let link = self.link_message(name).await.map_err(|e| e.to_string())?;
+            match link.header.flags.contains(LinkFlags::Running) {
+                true => Ok(()),
+                false => Err("it has none".to_owned()),
+            }
+        };
+        eventually(format!("{name} has a carrier"), CARRIER, carries)
+            .await
+            .map_err(|error| failed(std::io::Error::other(error)))
+    }
+
     /// Sets the MTU of a device.
     pub(crate) async fn set_link_mtu(&self, name: &str, mtu: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_name(name).mtu(mtu);
@@ -164,6 +188,10 @@ impl Netlink {
 
     /// The index of the device `name`.
     pub(crate) async fn link_index(&self, name: &str) -> Result<u32, NetlinkError> {
+        Ok(self.link_message(name).await?.header.index)
+    }
+
+    async fn link_message(&self, name: &str) -> Result<LinkMessage, NetlinkError> {
         let message = self
             .handle
             .link()
@@ -173,7 +201,7 @@ impl Netlink {
             .try_next()
             .await
             .map_err(self.error("look up device", name))?;
-        message.map(|message| message.header.index).ok_or_else(|| {
+        message.ok_or_else(|| {
             NetlinkError::io("look up device", name, std::io::ErrorKind::NotFound.into())
         })
     }

@@ -14,9 +14,7 @@ use rstest::rstest;
 #[case::userns(
     Feature::Userns,
     // In a sandbox of an ordinary user there is nobody else to become.
-    "nobody='setpriv --reuid 65534 --regid 65534 --clear-groups'
-     $nobody true || nobody=
-     $nobody unshare --user --net true"
+    "N='setpriv --reuid 65534 --regid 65534 --clear-groups'; $N true || N=; $N unshare --user --net true"
 )]
 #[podlab::test]
 async fn a_feature_is_where_it_can_be_used(
