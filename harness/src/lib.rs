@@ -71,6 +71,21 @@
 //! # }
 //! ```
 //!
+//! A capture set has all devices of a path, of a node or of the cluster, and writes them into one
+//! pcapng file that is there even after a SIGKILL.
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! let (tools, web) = (cluster.pod("test-tools")?, cluster.pod("web")?);
+//! let set = cluster.capture().path(&tools, &web).file("walk.pcapng").start().await?;
+//! tools.ping(&web).await?;
+//! for captured in set.packets() {
+//!     println!("{captured}"); // hop by hop
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Read what the kernel has
 //!
 //! ```no_run

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Captured;
+use super::{Captured, Tap};
 use crate::patience::PatienceError;
 
 /// A capture could not be made, or did not show what was waited for.
@@ -24,6 +24,20 @@ pub enum CaptureError {
         /// The devices that are there.
         present: Vec<String>,
     },
+    /// A capture set has no such tap.
+    #[error("no capture on {tap} in this set\nhint: it has {}", list(.present))]
+    NoSuchTap {
+        /// The tap that was asked for.
+        tap: Tap,
+        /// The taps that there are.
+        present: Vec<Tap>,
+    },
+    /// A capture set was to be started without any device.
+    #[error(
+        "a capture set has no device to capture on\n\
+         hint: ask for all() of the cluster, a node, a path or a device before start()"
+    )]
+    NoTaps,
     /// The process may not capture in this network namespace.
     #[error(
         "cannot open a packet socket for {device}\n\
@@ -80,10 +94,13 @@ pub enum CaptureError {
     },
 }
 
-fn list(names: &[String]) -> String {
+fn list(names: &[impl ToString]) -> String {
     match names {
         [] => "no device".to_owned(),
-        names => names.join(", "),
+        names => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Capturing in-process, on any device of any network namespace.
 //!
+//! A [`CaptureSet`] taps many devices of a cluster at once and writes one pcapng file while it
+//! runs. A [`Capture`] has one device; it is what a set is too large for.
+//!
 //! A capture has two steps, because a network namespace belongs to a thread and the work to the
 //! runtime: [`CaptureSocket::open`] in a thread that stands in the namespace, then
 //! [`Capture::start`] on the runtime. Packets are kept by the kernel from the first step on.
@@ -25,7 +28,9 @@ mod filter;
 mod pcapng;
 mod program;
 mod recording;
+mod set;
 mod socket;
+mod tap;
 mod time_stamps;
 
 use std::fmt;
@@ -42,13 +47,15 @@ use tokio::task::JoinSet;
 
 pub use error::CaptureError;
 pub use filter::Filter;
-pub use pcapng::{PcapngError, save_pcapng, write_pcapng};
+pub use pcapng::{PcapngError, read_pcapng, read_pcapng_from, save_pcapng, write_pcapng};
 pub use recording::{Captured, Direction, Recording};
+pub use set::{CaptureBuilder, CaptureSet, Losses};
 pub use socket::CaptureSocket;
+pub use tap::Tap;
 pub use time_stamps::TimeStamps;
 
 use crate::event::{EventLog, Kind};
-use crate::packet::{LinkType, Packet};
+use crate::packet::LinkType;
 use crate::patience::scaled;
 use socket::ReceiveBuffer;
 
@@ -304,7 +311,10 @@ impl Shared {
         *up_to_date = false;
         for _ in 0..limit {
             match self.socket.get_ref().receive(buffer) {
-                Ok(frame) => packets.push(self.captured(frame)),
+                Ok(frame) => {
+                    let link_type = self.socket.get_ref().link_type();
+                    packets.push(frame.captured(link_type, Arc::clone(&self.name)));
+                }
                 Err(Errno::EAGAIN) => {
                     *up_to_date = true;
                     break;
@@ -327,18 +337,6 @@ impl Shared {
             self.count.send_modify(|_| {});
         }
         store
-    }
-
-    fn captured(&self, frame: socket::Frame) -> Captured {
-        let link_type = self.socket.get_ref().link_type();
-        Captured {
-            time: frame.time,
-            direction: frame.direction,
-            device: Arc::clone(&self.name),
-            original_length: frame.wire_length,
-            checksum: frame.checksum,
-            packet: Packet::decode_cut(link_type, frame.bytes, frame.wire_length),
-        }
     }
 
     fn receive_error(&self, source: io::Error) -> CaptureError {

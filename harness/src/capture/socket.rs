@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,15 +12,15 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{CaptureError, Direction, Filter};
-use crate::packet::{ChecksumState, LinkType};
+use super::{CaptureError, Captured, Direction, Filter};
+use crate::packet::{ChecksumState, LinkType, Packet};
 
 /// Room for the largest packet a device can carry: GSO packets have at most 512 KiB.
 const LARGEST_PACKET: usize = (1 << 19) + 256;
 
 /// What the kernel may hold for a capture that is not read fast enough, in bytes. Only what is
 /// used counts; a burst at 10 Gbit/s fills it in 50 ms.
-const RECEIVE_BUFFER: usize = 64 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 64 << 20;
 
 /// The kernel's limit, `BPF_MAXINSNS`.
 const LONGEST_FILTER: usize = 4096;
@@ -41,6 +42,7 @@ pub struct CaptureSocket {
 }
 
 /// A packet as the kernel hands it over.
+#[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) time: SystemTime,
     pub(super) direction: Direction,
@@ -48,6 +50,31 @@ pub(super) struct Frame {
     /// Length on the wire, VLAN tag included.
     pub(super) wire_length: usize,
     pub(super) bytes: Bytes,
+}
+
+impl Frame {
+    /// One without bytes, to put where another was.
+    pub(super) fn empty() -> Frame {
+        Frame {
+            time: SystemTime::UNIX_EPOCH,
+            direction: Direction::Incoming,
+            checksum: ChecksumState::Complete,
+            wire_length: 0,
+            bytes: Bytes::new(),
+        }
+    }
+
+    /// Decodes it. `tap` is where it was seen.
+    pub(super) fn captured(self, link_type: LinkType, tap: Arc<str>) -> Captured {
+        Captured {
+            time: self.time,
+            direction: self.direction,
+            device: tap,
+            original_length: self.wire_length,
+            checksum: self.checksum,
+            packet: Packet::decode_cut(link_type, self.bytes, self.wire_length),
+        }
+    }
 }
 
 /// Memory that packets are received into.
@@ -68,6 +95,15 @@ impl CaptureSocket {
     /// The device does not exist or is of a kind whose packets cannot be read, the process lacks
     /// `CAP_NET_RAW`, the filter is too long, or a system call fails.
     pub fn open(device: &str, filter: &Filter) -> Result<CaptureSocket, CaptureError> {
+        Self::open_with_buffer(device, filter, RECEIVE_BUFFER)
+    }
+
+    /// [`open`](Self::open) with a limit of your own for what the kernel may hold, in bytes.
+    pub(super) fn open_with_buffer(
+        device: &str,
+        filter: &Filter,
+        buffer: usize,
+    ) -> Result<CaptureSocket, CaptureError> {
         let failed = |operation| {
             move |source: io::Error| CaptureError::System {
                 operation,
@@ -104,7 +140,7 @@ impl CaptureSocket {
         socket
             .attach_filter(&program)
             .map_err(failed("attach the filter"))?;
-        enlarge_receive_buffer(&socket).map_err(failed("enlarge the receive buffer"))?;
+        set_receive_buffer(&socket, buffer).map_err(failed("enlarge the receive buffer"))?;
         ask_for_auxiliary_data(&socket).map_err(failed("ask for packet metadata"))?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
             .map_err(|errno| failed("ask for time stamps")(errno.into()))?;
@@ -242,9 +278,9 @@ fn no_such_device(device: &str) -> CaptureError {
 }
 
 /// The limit for ordinary users (`net.core.rmem_max`) is far too low, so force it where possible.
-fn enlarge_receive_buffer(socket: &Socket) -> io::Result<()> {
-    match setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER) {
-        Err(Errno::EPERM) => socket.set_recv_buffer_size(RECEIVE_BUFFER),
+fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    match setsockopt(socket, sockopt::RcvBufForce, &bytes) {
+        Err(Errno::EPERM) => socket.set_recv_buffer_size(bytes),
         other => Ok(other?),
     }
 }

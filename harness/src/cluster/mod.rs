@@ -22,6 +22,7 @@ pub use pod::Pod;
 pub use timing::BootReport;
 
 use crate::agent::{Agent, PodlabAgent};
+use crate::capture::CaptureBuilder;
 use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::event::EventLog;
@@ -126,6 +127,11 @@ impl Cluster {
     /// The tunnel device of every node.
     pub(crate) fn tunnel_device(&self) -> String {
         self.inner.agent.tunnel_device().to_owned()
+    }
+
+    /// Starts to choose devices for a [capture set](crate::capture::CaptureSet).
+    pub fn capture(&self) -> CaptureBuilder {
+        CaptureBuilder::new(self.clone())
     }
 
     /// What the agents read.

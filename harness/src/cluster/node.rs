@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use super::Inner;
 use super::port::Port;
 use crate::agent::{AgentStatus, RunningAgent};
+use crate::capture::Tap;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
@@ -142,6 +143,21 @@ impl Node {
             },
             kind: WireKind::Node,
         })
+    }
+
+    /// The name of a capture on its underlay interface.
+    pub fn underlay_tap(&self) -> Tap {
+        self.tap(self.underlay())
+    }
+
+    /// The name of a capture on its tunnel device.
+    pub fn tunnel_tap(&self) -> Tap {
+        self.tap(self.cluster.agent.tunnel_device())
+    }
+
+    /// The name of a capture on its port in the fabric.
+    pub fn fabric_tap(&self) -> Tap {
+        self.cluster.fabric.tap(self.fabric_port())
     }
 
     /// The address of its tunnel device.

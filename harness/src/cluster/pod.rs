@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::node::NodeState;
 use super::wiring::POD_DEVICE;
 use super::{Container, Inner, Node};
+use crate::capture::Tap;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
@@ -127,6 +128,16 @@ impl Pod {
             },
             kind: WireKind::Pod,
         })
+    }
+
+    /// The name of a capture on its `eth0`.
+    pub fn own_tap(&self) -> Tap {
+        self.tap("eth0")
+    }
+
+    /// The name of a capture on the node's side of its veth pair.
+    pub fn host_tap(&self) -> Tap {
+        self.node().tap(self.host_interface())
     }
 
     /// The container `name`.

@@ -1,10 +1,15 @@
 //! Captures on a machine's devices.
 
 use super::Machine;
-use crate::capture::{Capture, CaptureSocket, Filter};
+use crate::capture::{Capture, CaptureSocket, Filter, Tap};
 use crate::error::Error;
 
 impl Machine {
+    /// The name that captures on `device` have: `machine/device`.
+    pub fn tap(&self, device: impl AsRef<str>) -> Tap {
+        Tap::new(self.name(), device.as_ref())
+    }
+
     /// Captures on `device` whatever `filter` lets through. Every packet from the moment of the
     /// return on is seen.
     ///

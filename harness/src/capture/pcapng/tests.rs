@@ -2,8 +2,18 @@
 
 use pcap_file::pcapng::{Block, PcapNgReader};
 
+use pcap_file::DataLink;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use std::time::{Duration, SystemTime};
+
+use super::blocks::MADE_UP_DESCRIPTION;
 use super::*;
-use crate::packet::Packet;
+use crate::capture::Direction;
+use crate::packet::{ChecksumState, LinkType, Packet};
 
 fn captured(nanoseconds: u64, direction: Direction, packet: Packet) -> Captured {
     Captured {
@@ -176,7 +186,8 @@ fn a_file_that_cannot_be_made_is_named() {
     let error = save_pcapng("/nonexistent/x.pcapng".as_ref(), &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot write the capture file /nonexistent/x.pcapng"
+        "cannot write the capture file /nonexistent/x.pcapng: \
+         No such file or directory (os error 2)"
     );
     assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
 }
