@@ -60,7 +60,7 @@ vm-shell: ## a shell in that virtual machine
 
 .PHONY: sabotage
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
-	@cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage $(AS_ROOT)
+	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage
 
 .PHONY: bench
 bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
