@@ -48,6 +48,9 @@ pub enum Error {
     /// A fault could not be put in, or not be healed.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A matrix could not be asked, or is not as expected.
+    #[error(transparent)]
+    Matrix(#[from] crate::matrix::MatrixError),
     /// The patience factor in the environment is no number.
     #[error(transparent)]
     Patience(#[from] PatienceError),

@@ -155,6 +155,7 @@ pub mod event;
 pub mod eventually;
 pub mod fault;
 pub mod machine;
+pub mod matrix;
 mod namespace;
 pub mod netlink;
 pub mod packet;

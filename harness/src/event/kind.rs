@@ -122,6 +122,18 @@ pub enum Kind {
         /// From whom to whom, by name or address, where the assertion is about a pair.
         pair: Option<(String, String)>,
     },
+    /// All pairs of a matrix were asked once; its single probes are no events.
+    MatrixRound {
+        /// Its number, from 1.
+        round: u32,
+        /// How many questions were asked.
+        questions: usize,
+        /// How many answers were not as expected.
+        wrong: usize,
+        /// How long it took.
+        #[serde(rename = "after_ms", serialize_with = "milliseconds")]
+        after: Duration,
+    },
     /// A capture keeps packets from now on.
     CaptureStarted {
         /// Its name, `node/device`, or that of the set.
@@ -229,6 +241,7 @@ impl Kind {
             | Self::AgentStarted { .. }
             | Self::ProbeSent { .. }
             | Self::ProbeAnswered { .. }
+            | Self::MatrixRound { .. }
             | Self::CaptureStarted { .. }
             | Self::CaptureStopped { .. }
             | Self::DatastoreChanged { .. } => Level::Detail,
@@ -315,6 +328,16 @@ impl fmt::Display for Kind {
             Self::AssertionFailed {
                 assertion, found, ..
             } => write!(f, "NOT as asserted: {}; {}", Line(assertion), Line(found)),
+            Self::MatrixRound {
+                round,
+                questions,
+                wrong,
+                after,
+            } => write!(
+                f,
+                "matrix round {round}: {wrong} of {questions} answers wrong, {}",
+                Ms(after)
+            ),
             Self::CaptureStarted { capture, filter } => {
                 write!(f, "capture {capture} started, {}", Line(filter))
             }

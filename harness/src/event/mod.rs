@@ -67,7 +67,10 @@ impl fmt::Display for Event {
     }
 }
 
-fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn milliseconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     // Microseconds are as fine as an event is; more digits would only be noise.
     let microseconds = duration.as_nanos() / 1000;
     #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]

@@ -110,10 +110,23 @@ impl HttpProbe {
         path: &str,
         limit: Duration,
     ) -> Result<HttpReply, HttpError> {
-        let limit = patience::scaled(limit)?;
+        self.get_connected(target, path, limit, limit).await
+    }
+
+    /// [`get`](Self::get) that connects within `connect`, which is the network's part, and has
+    /// everything within `limit`, in which the server's work is.
+    pub(crate) async fn get_connected(
+        self,
+        target: SocketAddrV4,
+        path: &str,
+        connect: Duration,
+        limit: Duration,
+    ) -> Result<HttpReply, HttpError> {
+        let (connect, limit) = (patience::scaled(connect)?, patience::scaled(limit)?);
         let request = request(target, path)?;
         let mut phase = Phase::Connecting;
-        match timeout(limit, self.exchange(target, request, &mut phase)).await {
+        let whole = self.exchange(target, request, connect, &mut phase);
+        match timeout(limit, whole).await {
             Ok(result) => result,
             Err(_) => Err(HttpError::TimedOut {
                 target,
@@ -127,14 +140,22 @@ impl HttpProbe {
         self,
         target: SocketAddrV4,
         request: Request<Empty<Bytes>>,
+        limit: Duration,
         phase: &mut Phase,
     ) -> Result<HttpReply, HttpError> {
         let start = Instant::now();
         let connect = |source| HttpError::connecting(target, source);
-        let stream = TcpSocket::from_std_stream(self.socket.into())
-            .connect(target.into())
-            .await
-            .map_err(connect)?;
+        let stream = TcpSocket::from_std_stream(self.socket.into()).connect(target.into());
+        let stream = match timeout(limit, stream).await {
+            Ok(connected) => connected.map_err(connect)?,
+            Err(_) => {
+                return Err(HttpError::TimedOut {
+                    target,
+                    phase: *phase,
+                    limit,
+                });
+            }
+        };
         let (local, peer) = prepare(&stream).map_err(connect)?;
         *phase = Phase::Waiting;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))

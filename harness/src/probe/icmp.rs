@@ -6,6 +6,10 @@
 mod error;
 mod packet;
 mod socket;
+mod witness;
+
+pub(crate) use socket::set_dont_fragment;
+pub(crate) use witness::EchoWitness;
 
 pub use error::{Corruption, IcmpError, PingError};
 
@@ -136,6 +140,11 @@ impl EchoSocket {
                 timeout: limit,
             }),
         }
+    }
+
+    /// Identifier and sequence number of the last request.
+    pub(crate) fn last_request(&self) -> (u16, u16) {
+        (self.identifier, self.sequence)
     }
 
     fn configure(&self, target: Ipv4Addr, options: &PingOptions) -> Result<(), PingError> {

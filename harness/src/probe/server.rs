@@ -5,8 +5,11 @@
 //! seconds.
 
 mod lingering;
+pub(crate) mod listener;
+mod reflection;
 
 use crate::patience::{self, PatienceError};
+use crate::probe::saved_syn;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,6 +19,8 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use lingering::Lingering;
+pub use reflection::reflection;
+pub(crate) use reflection::{is_reflection, path, read};
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener as StdListener};
@@ -65,12 +70,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError::Listen`].
 pub fn listen(address: SocketAddrV4) -> Result<StdListener, ServeError> {
-    StdListener::bind(address)
-        .and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        })
-        .map_err(|source| ServeError::Listen { address, source })
+    listener::open(address).map_err(|source| ServeError::Listen { address, source })
 }
 
 /// A request as the server received it.
@@ -79,6 +79,8 @@ pub fn listen(address: SocketAddrV4) -> Result<StdListener, ServeError> {
 pub struct ReceivedRequest {
     /// The client's address and port as they arrived: proof of what NAT did, or did not.
     pub peer: SocketAddr,
+    /// The TTL with which the connection's SYN arrived, where the kernel kept it.
+    pub ttl: Option<u8>,
     /// The address and port that the client connected to.
     pub local: SocketAddr,
     /// `GET`, usually.
@@ -261,9 +263,11 @@ async fn serve<A: Answers>(
     let served = async {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
+        let ttl = saved_syn::ttl(&stream);
         let service = service_fn(|request: Request<Incoming>| {
             let request = ReceivedRequest {
                 peer,
+                ttl,
                 local,
                 method: request.method().clone(),
                 path: request.uri().to_string(),

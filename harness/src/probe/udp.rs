@@ -6,6 +6,8 @@ pub(crate) mod packet;
 mod server;
 pub(crate) mod socket;
 
+pub(crate) use socket::enlarge_receive_buffer;
+
 pub use error::UdpError;
 pub use server::{UdpServer, listen};
 

@@ -3,6 +3,7 @@
 
 mod captures;
 mod events;
+mod matrix;
 mod trace;
 
 podlab::suite!();

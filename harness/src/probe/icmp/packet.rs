@@ -1,6 +1,7 @@
 //! Echo requests as bytes, and which received packets answer them: pure functions.
 
 use super::error::{Corruption, IcmpError};
+use crate::probe::pattern;
 use etherparse::checksum::Sum16BitWords;
 use etherparse::icmpv4::{
     CODE_DST_UNREACH_NEED_FRAG, TYPE_DEST_UNREACH, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST,
@@ -14,11 +15,11 @@ use std::net::Ipv4Addr;
 
 /// An echo request that was sent, and by which its answers are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Echo {
-    pub(super) target: Ipv4Addr,
-    pub(super) identifier: u16,
-    pub(super) sequence: u16,
-    pub(super) payload_len: usize,
+pub(crate) struct Echo {
+    pub(crate) target: Ipv4Addr,
+    pub(crate) identifier: u16,
+    pub(crate) sequence: u16,
+    pub(crate) payload_len: usize,
 }
 
 /// What a received packet says about an [`Echo`].
@@ -37,8 +38,8 @@ pub(super) enum Answer {
 
 impl Echo {
     /// The ICMP message, without IP header.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let payload: Vec<u8> = self.payload().collect();
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let payload = pattern::payload(self.start(), self.payload_len);
         let echo = Icmpv4Type::EchoRequest(self.header());
         let header = Icmpv4Header::with_checksum(echo, &payload);
         [header.to_bytes().as_slice(), &payload].concat()
@@ -53,12 +54,8 @@ impl Echo {
 
     /// Differs from request to request and along the packet, so that neither another request's
     /// payload nor a shifted one passes for ours.
-    fn payload(&self) -> impl Iterator<Item = u8> + use<> {
-        /// Knuth's multiplicative hash, 2^32 over the golden ratio.
-        const SPREAD: u32 = 0x9E37_79B1;
-        let start = (u32::from(self.identifier) << 16) | u32::from(self.sequence);
-        let bytes = (0u32..).map(move |i| (start.wrapping_add(i).wrapping_mul(SPREAD) >> 24) as u8);
-        bytes.take(self.payload_len)
+    fn start(&self) -> u32 {
+        (u32::from(self.identifier) << 16) | u32::from(self.sequence)
     }
 
     /// What `packet`, an IPv4 packet as a raw socket receives it, says about this request;
@@ -95,11 +92,7 @@ impl Echo {
                 sent: self.payload_len,
             });
         }
-        let differs = self
-            .payload()
-            .zip(payload)
-            .position(|(sent, received)| sent != *received);
-        match differs {
+        match pattern::difference(self.start(), payload) {
             Some(offset) => Some(Corruption::Payload { offset }),
             None if !intact => Some(Corruption::Checksum),
             None => None,
@@ -124,7 +117,7 @@ impl Echo {
 }
 
 /// The ICMP message in an IPv4 packet, unless it is a later fragment, which has no header.
-fn icmp_of<'a>(ip: &Ipv4HeaderSlice<'_>, message: &'a [u8]) -> Option<Icmpv4Slice<'a>> {
+pub(super) fn icmp_of<'a>(ip: &Ipv4HeaderSlice<'_>, message: &'a [u8]) -> Option<Icmpv4Slice<'a>> {
     (ip.protocol() == IpNumber::ICMP && ip.fragments_offset().value() == 0)
         .then(|| Icmpv4Slice::from_slice(message).ok())
         .flatten()

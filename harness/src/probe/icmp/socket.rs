@@ -24,7 +24,7 @@ pub(super) fn open(identifier: u16) -> io::Result<Socket> {
 }
 
 /// Receives one packet, with the time at which the kernel received it.
-pub(super) fn receive_stamped(
+pub(crate) fn receive_stamped(
     fd: i32,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Option<SystemTime>)> {
@@ -43,7 +43,7 @@ pub(super) fn receive_stamped(
 
 /// `IP_PMTUDISC_PROBE` sets the bit and ignores the path MTU that the kernel remembers;
 /// `IP_PMTUDISC_DONT` clears it.
-pub(super) fn set_dont_fragment(socket: &Socket, dont_fragment: bool) -> io::Result<()> {
+pub(crate) fn set_dont_fragment(socket: &Socket, dont_fragment: bool) -> io::Result<()> {
     use nix::libc::{
         IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IPPROTO_IP, c_int, setsockopt,
     };

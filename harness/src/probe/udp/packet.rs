@@ -68,7 +68,7 @@ fn parse<'a>(bytes: &'a [u8], magic: &[u8; 4]) -> Option<(u64, &'a [u8])> {
 fn fill(mut bytes: Vec<u8>, number: u64, length: usize) -> Vec<u8> {
     let rest = length.saturating_sub(bytes.len());
     // The low half changes from probe to probe.
-    bytes.extend(pattern::bytes(number as u32).take(rest));
+    bytes.extend(pattern::payload(number as u32, rest));
     bytes
 }
 

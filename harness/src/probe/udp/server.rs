@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::debug;
@@ -39,7 +39,7 @@ impl UdpServer {
         let register = |source| ServeError::Register { source };
         let runtime = Handle::try_current().map_err(|error| register(io::Error::other(error)))?;
         let port = port_of(&socket).map_err(register)?;
-        let socket = AsyncFd::new(socket).map_err(register)?;
+        let socket = UdpSocket::from_std(socket.into()).map_err(register)?;
         let task = runtime.spawn(serve(socket));
         Ok(Self { port, task })
     }
@@ -63,17 +63,15 @@ pub(crate) fn port_of(socket: &Socket) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("no IPv4 socket"))
 }
 
-async fn serve(socket: AsyncFd<Socket>) {
+async fn serve(socket: UdpSocket) {
     let mut buffer = vec![0; socket::LARGEST];
     loop {
         let answered = socket
-            .async_io(Interest::READABLE, |socket| {
-                socket::reflect(socket, &mut buffer)
-            })
+            .async_io(Interest::READABLE, || socket::reflect(&socket, &mut buffer))
             .await;
-        // An answer that cannot be sent is seen by whoever waits for it.
+        // Of an earlier answer that came to nobody: the socket itself stays good.
         if let Err(error) = answered {
-            debug!(%error, "udp probe not answered");
+            debug!(%error, "receive a udp probe");
         }
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::debug;
 
 use super::packet;
 use crate::probe::icmp::{IcmpError, set_dont_fragment};
@@ -167,6 +168,9 @@ pub(crate) fn reflect(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<()> {
     });
     let from: Vec<_> = info.iter().map(ControlMessage::Ipv4PacketInfo).collect();
     let data = [IoSlice::new(&answer)];
-    sendmsg(fd, &data, &from, MsgFlags::empty(), Some(&sender))?;
+    // An answer that cannot be sent is seen by whoever waits for it.
+    if let Err(error) = sendmsg(fd, &data, &from, MsgFlags::empty(), Some(&sender)) {
+        debug!(%source, %error, "udp probe not answered");
+    }
     Ok(())
 }
