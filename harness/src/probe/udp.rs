@@ -148,8 +148,9 @@ impl UdpProbe {
         };
         loop {
             let buffer = &mut self.buffer;
+            // A report makes the socket not readable but erroneous.
             let received = ready
-                .async_io(Interest::READABLE, |fd| {
+                .async_io(Interest::READABLE | Interest::ERROR, |fd| {
                     socket::receive(fd.as_raw_fd(), buffer)
                 })
                 .await;
