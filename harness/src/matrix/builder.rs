@@ -41,10 +41,13 @@ pub struct MatrixBuilder {
     asked: bool,
 }
 
+/// What a rule expects of a question; nothing where it does not apply.
+type Says = dyn Fn(&Question<'_>) -> Option<Expectation> + Send + Sync;
+
 /// Says what to expect of the questions that it applies to.
 struct Rule {
     name: String,
-    expectation: Box<dyn Fn(&Question<'_>) -> Option<Expectation> + Send + Sync>,
+    expectation: Box<Says>,
 }
 
 impl Cluster {
