@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -116,7 +117,7 @@ proptest! {
 
 #[rstest]
 #[case(Expectation::reachable().lost(0..=0, 0))]
-#[case(Expectation::reachable().lost(3..=2, 9))]
+#[case(Expectation::reachable().lost(RangeInclusive::new(3, 2), 9))]
 #[case(Expectation::reachable().lost(0..=9, 9))]
 #[case(Expectation::unreachable().ttl(62))]
 #[case(Expectation::unreachable().source(SOURCE))]
