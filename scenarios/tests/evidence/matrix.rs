@@ -113,7 +113,7 @@ async fn a_missing_route_is_seen_in_exactly_the_pairs_that_need_it() -> Result<(
     );
     assert_eq!(back[0].actual.arrived, 1, "the request had come: {matrix}");
 
-    let error = matrix.assert().unwrap_err().to_string();
+    let error = matrix.assert().expect_err("it is wrong").to_string();
     println!("{error}");
     let lines = [
         "matrix of 12 pairs by icmp 56, tcp 56, udp 56, http 56: 24 of 48 answers wrong after ",
@@ -408,7 +408,7 @@ async fn a_matrix_that_proves_nothing_is_a_failure() -> Result<()> {
         .expect_between(TEST_TOOLS, DEMO, Expectation::unreachable().ttl(62))
         .run()
         .await
-        .unwrap_err()
+        .expect_err("it cannot be asked")
         .to_string();
     let faults = [
         "udp 56: moon is outside, and no port is named",
