@@ -131,7 +131,7 @@ impl Down {
 
 impl End {
     /// Whether it can carry packets; `None` when it is gone.
-    async fn is_running(&self) -> Result<Option<bool>, Error> {
+    pub(super) async fn is_running(&self) -> Result<Option<bool>, Error> {
         let Ok(machine) = self.machine.live() else {
             return Ok(None);
         };

@@ -134,6 +134,7 @@ pub struct Flow {
     source: Option<Ipv4Addr>,
     destination: Option<Ipv4Addr>,
     tunnelled: bool,
+    longer_than: Option<u16>,
 }
 
 impl Flow {
@@ -186,6 +187,14 @@ impl Flow {
         self
     }
 
+    /// Longer than so many bytes, IPv4 header included: lost, they make a path that swallows what
+    /// does not fit, without a word. A super-packet (GSO) is as long as all its segments together.
+    #[must_use]
+    pub fn longer_than(mut self, bytes: u16) -> Self {
+        self.longer_than = Some(bytes);
+        self
+    }
+
     fn expression(&self) -> String {
         let mut words = vec!["ether type ip".to_owned()];
         if self.tunnelled {
@@ -206,6 +215,11 @@ impl Flow {
             self.destination
                 .map(|a| format!("{destination} {}", number(a))),
         );
+        let length = match self.tunnelled {
+            false => "ip length",
+            true => "@nh,176,16",
+        };
+        words.extend(self.longer_than.map(|bytes| format!("{length} > {bytes}")));
         words.join(" ")
     }
 }
@@ -229,6 +243,9 @@ impl std::fmt::Display for Flow {
         }
         if let Some(destination) = self.destination {
             write!(f, " to {destination}")?;
+        }
+        if let Some(bytes) = self.longer_than {
+            write!(f, " longer than {bytes} bytes")?;
         }
         Ok(())
     }

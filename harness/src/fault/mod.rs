@@ -39,15 +39,18 @@ mod guard;
 mod ingress;
 mod link;
 mod loss;
+mod mtu;
 mod partition;
 mod random;
 mod registry;
+mod shape;
 mod wire;
 
 pub use error::FaultError;
 pub use guard::Fault;
 pub use loss::{Flow, Loss};
 pub use random::Random;
+pub use shape::{Impairment, Rate};
 pub use wire::{Direction, Wire};
 
 pub(crate) use registry::Faults;

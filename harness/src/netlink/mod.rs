@@ -12,6 +12,7 @@ mod link;
 mod lookup;
 mod mac;
 mod neighbour;
+mod qdisc;
 mod route;
 mod trial;
 
@@ -26,6 +27,7 @@ pub use route::{Route, RouteKind, RouteProtocol, RouteScope};
 
 pub(crate) use device_state::DeviceState;
 pub(crate) use link::{VethEnd, VethPeer};
+pub(crate) use qdisc::Qdisc;
 pub(crate) use route::NewRoute;
 
 use rtnetlink::sys::AsyncSocket;

@@ -7,10 +7,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
+use super::qdisc::OPTIONS;
 use super::{Netlink, NetlinkError};
-
-/// `TCA_OPTIONS` in linux/rtnetlink.h.
-const OPTIONS: u16 = 2;
 
 impl Netlink {
     /// Makes a device of `kind` without any options, and leaves it there.
