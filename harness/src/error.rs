@@ -96,6 +96,12 @@ pub enum Error {
         /// The node or pod.
         machine: String,
     },
+    /// The node has crashed, with the pods on it.
+    #[error("{machine} has crashed\nhint: heal the fault, or Cluster::heal_all")]
+    Crashed {
+        /// The node or pod.
+        machine: String,
+    },
     /// A change of a running cluster failed, and so did taking it back.
     #[error("{change}; taking the change back failed too: {undo}")]
     HalfDone {

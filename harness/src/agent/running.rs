@@ -169,7 +169,7 @@ impl RunningAgent {
             .env("NOTIFY_SOCKET", format!("@{name}"));
         let started = Instant::now();
         let child = program
-            .command(namespaces)?
+            .command(&namespaces)?
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(log_file))
             .spawn()

@@ -57,9 +57,13 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
         after: report.total(),
     });
     cluster.current = Current { spec, plan }.into();
-    Ok(Cluster {
+    let cluster = Cluster {
         inner: Arc::new(cluster),
-    })
+    };
+    for node in cluster.nodes() {
+        node.miss_agent().await?;
+    }
+    Ok(cluster)
 }
 
 /// The machine between the nodes. It forwards from the start: it is the gateway.

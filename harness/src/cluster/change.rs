@@ -15,7 +15,7 @@ use crate::spec::{
 
 impl Cluster {
     /// Adds a node: a machine on the underlay, in the datastore, known to all others by name.
-    /// Returns when its agent is ready.
+    /// Returns when its agent is ready, if it is to have one from the start.
     ///
     /// # Errors
     /// All faults of the cluster as it would be, with nothing touched; otherwise the first thing
@@ -31,7 +31,9 @@ impl Cluster {
             Ok(())
         })
         .await?;
-        self.node(&name)
+        let node = self.node(&name)?;
+        node.miss_agent().await?;
+        Ok(node)
     }
 
     /// Removes a node with the pods on it, as when a machine is switched off and the control

@@ -1,6 +1,7 @@
 //! A container: a named group of processes that shares the network of its pod.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::Pod;
 use crate::machine::Machine;
@@ -30,8 +31,9 @@ impl Container {
         self.pod.container_plan(self.index).http
     }
 
-    /// Its HTTP server, if it has one: what it was asked, and by whom.
-    pub fn http_server(&self) -> Option<&HttpServer> {
+    /// Its HTTP server, if it has one: what it was asked, and by whom. Another one answers when
+    /// its node has crashed and come back.
+    pub fn http_server(&self) -> Option<Arc<HttpServer>> {
         self.pod.server(self.index)
     }
 }

@@ -175,8 +175,7 @@ impl Difference<'_> {
                 None => wiring::add_bridge(fabric, underlay).await?,
                 Some(before) if before.mtu != underlay.mtu => {
                     let ports = self.ports_of(index);
-                    let ports = ports.iter().map(|(port, interface)| (port, *interface));
-                    wiring::widen(fabric, underlay, ports).await?;
+                    wiring::widen(fabric, underlay, &ports).await?;
                 }
                 Some(_) => {}
             }
@@ -247,7 +246,7 @@ impl Difference<'_> {
     }
 
     /// As a CNI plugin does it: what the node's agent says, if there is one that does.
-    fn pod_mtu(&self, pod: &PodPlan) -> u32 {
+    pub(super) fn pod_mtu(&self, pod: &PodPlan) -> u32 {
         let file = self.cluster.agent.mtu_file();
         let said = file.and_then(|file| self.cluster.files.pod_mtu(&pod.node, file));
         said.unwrap_or(pod.mtu)
@@ -282,7 +281,8 @@ impl Difference<'_> {
     }
 
     fn start_agents(&self) -> Result<Vec<(Arc<NodeState>, RunningAgent)>, Error> {
-        let agents = self.new_nodes().map(|plan| {
+        let now = self.new_nodes().filter(|plan| !plan.agent_later);
+        let agents = now.map(|plan| {
             let node = self.cluster.node_state(&plan.name)?;
             let agent = RunningAgent::start(
                 self.cluster.agent.as_ref(),

@@ -72,6 +72,18 @@ impl Files {
         self.root.join(format!("agent-{node}"))
     }
 
+    /// Removes what an agent has told others on the node: it lies in `/run`, which no machine has
+    /// any more when it comes back.
+    pub(super) fn empty_agent_folder(&self, node: &str) {
+        // As with `forget`.
+        let Ok(files) = std::fs::read_dir(self.agent_folder(node)) else {
+            return;
+        };
+        for file in files.filter_map(Result::ok) {
+            std::fs::remove_file(file.path()).ok();
+        }
+    }
+
     /// What the agent on `node` says in the file `name` of its folder; `None` if it does not.
     pub(super) fn pod_mtu(&self, node: &str, name: &str) -> Option<u32> {
         let path = self.agent_folder(node).join(name);

@@ -8,6 +8,7 @@ mod files;
 mod node;
 mod pod;
 mod port;
+mod power;
 mod timing;
 mod wiring;
 

@@ -91,6 +91,14 @@ impl Node {
         self.state.plan().address.addr()
     }
 
+    pub(crate) fn agent_comes_later(&self) -> bool {
+        self.state.plan().agent_later
+    }
+
+    pub(crate) fn address_with_prefix(&self) -> String {
+        self.state.plan().address.to_string()
+    }
+
     /// The name of its underlay interface: the one that has its address.
     pub fn underlay(&self) -> String {
         self.state.plan().underlay.name.clone()

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::node::NodeState;
 use super::wiring::POD_DEVICE;
@@ -25,6 +25,23 @@ pub struct Pod {
     state: Arc<PodState>,
 }
 
+/// A pod that does not keep its cluster alive.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakPod {
+    cluster: Weak<Inner>,
+    state: Weak<PodState>,
+}
+
+impl WeakPod {
+    /// The pod, unless it or its cluster is gone.
+    pub(crate) fn upgrade(&self) -> Option<Pod> {
+        Some(Pod {
+            cluster: self.cluster.upgrade()?,
+            state: self.state.upgrade()?,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct PodState {
     pub(super) machine: Machine,
@@ -32,14 +49,14 @@ pub(super) struct PodState {
     made: PodPlan,
     place: Mutex<Place>,
     /// The servers of its containers, in their order; they end with the pod.
-    servers: Vec<Option<HttpServer>>,
+    servers: Mutex<Vec<Option<Arc<HttpServer>>>>,
 }
 
 /// What changes when a pod is moved or renumbered.
 #[derive(Debug, Clone)]
-struct Place {
+pub(super) struct Place {
     address: Ipv4Addr,
-    node: Arc<NodeState>,
+    pub(super) node: Arc<NodeState>,
 }
 
 impl PodState {
@@ -49,24 +66,50 @@ impl PodState {
         plan: &PodPlan,
         node: Arc<NodeState>,
     ) -> Result<Self, Error> {
-        let servers = plan
-            .containers
-            .iter()
-            .map(|container| match container.http {
-                Some(port) => machine.serve_http(port, hello(&plan.name)).map(Some),
-                None => Ok(None),
-            });
-        let servers = servers.collect::<Result<Vec<_>, _>>()?;
         let place = Place {
             address: plan.address,
             node,
         };
-        Ok(Self {
+        let pod = Self {
             machine,
             made: plan.clone(),
             place: Mutex::new(place),
-            servers,
-        })
+            servers: Mutex::default(),
+        };
+        pod.start_servers()?;
+        Ok(pod)
+    }
+
+    /// Starts the servers of its containers anew; what they were asked is forgotten.
+    pub(super) fn start_servers(&self) -> Result<(), Error> {
+        let servers = self.made.containers.iter().map(|container| {
+            let answers = || hello(&self.made.name);
+            let server = container.http.map(|port| {
+                let server = self.machine.serve_http(port, answers())?;
+                Ok(Arc::new(server))
+            });
+            server.transpose()
+        });
+        *self.servers() = servers.collect::<Result<Vec<_>, Error>>()?;
+        Ok(())
+    }
+
+    /// Ends them. Somebody who still holds one finds it deaf.
+    pub(super) fn stop_servers(&self) {
+        for server in self.servers().drain(..).flatten() {
+            server.close();
+        }
+    }
+
+    /// Lets them answer, or not: the kernel takes connections all the same.
+    pub(super) fn freeze_servers(&self, frozen: bool) {
+        for server in self.servers().iter().flatten() {
+            server.freeze(frozen);
+        }
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Vec<Option<Arc<HttpServer>>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_now(&self, plan: &PodPlan, node: Arc<NodeState>) {
@@ -74,7 +117,7 @@ impl PodState {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Place { address, node };
     }
 
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         let place = self.place.lock();
         place.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -171,12 +214,23 @@ impl Pod {
             .collect()
     }
 
+    pub(crate) fn freeze_servers(&self, frozen: bool) {
+        self.state.freeze_servers(frozen);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakPod {
+        WeakPod {
+            cluster: Arc::downgrade(&self.cluster),
+            state: Arc::downgrade(&self.state),
+        }
+    }
+
     pub(super) fn container_plan(&self, index: usize) -> &ContainerPlan {
         &self.state.made.containers[index]
     }
 
-    pub(super) fn server(&self, index: usize) -> Option<&HttpServer> {
-        self.state.servers.get(index)?.as_ref()
+    pub(super) fn server(&self, index: usize) -> Option<Arc<HttpServer>> {
+        self.state.servers().get(index)?.clone()
     }
 }
 

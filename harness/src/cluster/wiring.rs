@@ -101,7 +101,7 @@ async fn route_by_gateway(node: &Machine, of: &NodePlan, plan: &Plan) -> Result<
 pub(super) async fn widen(
     fabric: &Machine,
     underlay: &UnderlayPlan,
-    ports: impl IntoIterator<Item = (&Port, &InterfacePlan)>,
+    ports: &[(Port, &InterfacePlan)],
 ) -> Result<(), Error> {
     for (port, interface) in ports {
         let mtu = port_mtu(underlay, interface);
@@ -119,7 +119,7 @@ pub(super) async fn rewire_node(
     (before, before_plan): (&NodePlan, &Plan),
     (after, plan): (&NodePlan, &Plan),
 ) -> Result<(), Error> {
-    let netlink = node.machine.netlink();
+    let netlink = node.machine.live()?.netlink();
     let was = |name: &str| before.interfaces().find(|interface| interface.name == name);
     for interface in after.interfaces() {
         let Some(was) = was(&interface.name) else {
@@ -195,7 +195,7 @@ pub(super) async fn wire_pod(
         mtu,
         namespace: pod.namespaces().net_fd(),
     };
-    node.netlink().add_veth(end, peer).await?;
+    node.live()?.netlink().add_veth(end, peer).await?;
     let netlink = pod.netlink();
     netlink.set_link_up("lo", true).await?;
     netlink.set_link_up(POD_DEVICE, true).await?;

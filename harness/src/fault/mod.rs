@@ -33,6 +33,7 @@
 //! nftables; a limited rate needs the queueing discipline `tbf`, and what is timed (delay, jitter,
 //! reordering, duplicates, corruption: [`Impairment`]) needs `netem`.
 
+mod agent;
 mod error;
 mod fabric;
 mod guard;
@@ -40,6 +41,7 @@ mod ingress;
 mod link;
 mod loss;
 mod mtu;
+mod node;
 mod partition;
 mod random;
 mod registry;

@@ -45,7 +45,10 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses the subscription.
     pub fn route_events(&self) -> Result<RouteEvents, Error> {
-        Ok(RouteEvents::subscribe(self.namespaces(), self.name())?)
+        Ok(RouteEvents::subscribe(
+            &self.live()?.namespaces(),
+            self.name(),
+        )?)
     }
 
     /// Its IPv4 neighbour entries.

@@ -12,8 +12,7 @@ mod sysctl;
 mod taps;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -35,13 +34,40 @@ pub struct Machine {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    namespaces: Namespaces,
-    netlink: Netlink,
+    /// Others than before once it was switched off and on again.
+    kernel: RwLock<Kernel>,
     events: EventLog,
     /// The faults of its cluster.
     faults: Faults,
-    /// Set when its node or pod was removed from the cluster.
-    removed: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+struct Kernel {
+    namespaces: Namespaces,
+    netlink: Netlink,
+    power: Power,
+}
+
+/// Whether there is a machine behind the handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    On,
+    /// It crashed, and may come back.
+    Off,
+    /// Its node or pod was removed from the cluster.
+    Removed,
+}
+
+impl Kernel {
+    fn start(name: &str, namespaces: Namespaces, forwarding: bool) -> Result<Self, Error> {
+        sysctl::set_defaults(&namespaces, name, forwarding)?;
+        let netlink = Netlink::connect(&namespaces, name)?;
+        Ok(Self {
+            namespaces,
+            netlink,
+            power: Power::On,
+        })
+    }
 }
 
 impl Machine {
@@ -53,16 +79,13 @@ impl Machine {
         events: EventLog,
         faults: Faults,
     ) -> Result<Self, Error> {
-        sysctl::set_defaults(&namespaces, name, forwarding)?;
-        let netlink = Netlink::connect(&namespaces, name)?;
+        let kernel = Kernel::start(name, namespaces, forwarding)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
-                namespaces,
-                netlink,
+                kernel: RwLock::new(kernel),
                 events,
                 faults,
-                removed: AtomicBool::new(false),
             }),
         })
     }
@@ -105,23 +128,49 @@ impl Machine {
     /// When there is no such program or it cannot be started.
     pub fn spawn(&self, program: impl Into<Program>) -> Result<Process, Error> {
         let program = program.into();
-        Ok(program.spawn(self.name(), self.live()?.namespaces())?)
+        Ok(program.spawn(self.name(), &self.live()?.namespaces())?)
     }
 
-    /// The machine, unless it was removed from its cluster.
+    /// The machine, unless it was removed from its cluster or has crashed.
     pub(crate) fn live(&self) -> Result<&Self, Error> {
-        match self.inner.removed.load(Ordering::Acquire) {
-            false => Ok(self),
-            true => Err(Error::Removed {
-                machine: self.name().to_owned(),
-            }),
+        let machine = || self.name().to_owned();
+        match self.kernel().power {
+            Power::On => Ok(self),
+            Power::Off => Err(Error::Crashed { machine: machine() }),
+            Power::Removed => Err(Error::Removed { machine: machine() }),
         }
     }
 
     /// Ends every process in it, and makes every verb on any handle an error. Its namespaces
     /// go with the last handle.
     pub(crate) fn remove(&self) {
-        self.inner.removed.store(true, Ordering::Release);
+        self.kernel_mut().power = Power::Removed;
+        self.kill_processes();
+    }
+
+    /// Switches it off: every process ends, and every verb is an error until it is
+    /// [on](Self::switch_on) again.
+    pub(crate) fn switch_off(&self) {
+        let mut kernel = self.kernel_mut();
+        if kernel.power == Power::On {
+            kernel.power = Power::Off;
+        }
+        drop(kernel);
+        self.kill_processes();
+    }
+
+    /// Starts it anew in fresh namespaces, with `lo` down; nothing of its former life is there.
+    /// One that was removed meanwhile stays away.
+    pub(crate) fn switch_on(&self, namespaces: Namespaces) -> Result<(), Error> {
+        let new = Kernel::start(self.name(), namespaces, false)?;
+        let mut kernel = self.kernel_mut();
+        if kernel.power == Power::Off {
+            *kernel = new;
+        }
+        Ok(())
+    }
+
+    fn kill_processes(&self) {
         kill_all_in(&BTreeSet::from([self.namespaces().net_inode()]));
     }
 
@@ -140,11 +189,23 @@ impl Machine {
         self.events().record_at(self.name(), kind);
     }
 
-    pub(crate) fn namespaces(&self) -> &Namespaces {
-        &self.inner.namespaces
+    /// Those of its present life.
+    pub(crate) fn namespaces(&self) -> Namespaces {
+        self.kernel().namespaces.clone()
     }
 
-    pub(crate) fn netlink(&self) -> &Netlink {
-        &self.inner.netlink
+    /// A connection into its present life.
+    pub(crate) fn netlink(&self) -> Netlink {
+        self.kernel().netlink.clone()
+    }
+
+    fn kernel(&self) -> RwLockReadGuard<'_, Kernel> {
+        let kernel = self.inner.kernel.read();
+        kernel.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kernel_mut(&self) -> RwLockWriteGuard<'_, Kernel> {
+        let kernel = self.inner.kernel.write();
+        kernel.unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
@@ -166,6 +167,7 @@ pub fn hello(hostname: &str) -> impl Answers + use<> {
 pub struct HttpServer {
     address: SocketAddr,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    frozen: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -184,14 +186,17 @@ impl HttpServer {
         let address = listener.local_addr().map_err(register)?;
         let listener = TcpListener::from_std(listener).map_err(register)?;
         let received = Arc::default();
+        let frozen = watch::Sender::new(false);
         let site = Site {
             answers,
             received: Arc::clone(&received),
+            frozen: frozen.subscribe(),
         };
         let task = runtime.spawn(accept(listener, Arc::new(site), linger));
         Ok(Self {
             address,
             received,
+            frozen,
             task,
         })
     }
@@ -204,6 +209,17 @@ impl HttpServer {
     /// All requests so far, oldest first. A request is in here before it is answered.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         lock(&self.received).clone()
+    }
+
+    /// Lets it answer, or not, as a process that is stopped: connections queue in the kernel, and
+    /// what was asked is answered when it goes on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Stops, though others still hold it.
+    pub(crate) fn close(&self) {
+        self.task.abort();
     }
 
     /// Stops, and returns when the port is free. Dropping stops as well, but says nothing about
@@ -225,6 +241,14 @@ impl Drop for HttpServer {
 struct Site<A> {
     answers: A,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    frozen: watch::Receiver<bool>,
+}
+
+impl<A> Site<A> {
+    /// Waits as long as the server is frozen; one that is dropped is not.
+    async fn thawed(&self) {
+        self.frozen.clone().wait_for(|frozen| !frozen).await.ok();
+    }
 }
 
 /// Poisoned or not, the list is whole: a push is the only thing done under the lock.
@@ -237,7 +261,10 @@ async fn accept<A: Answers>(listener: TcpListener, site: Arc<Site<A>>, linger: D
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                site.thawed().await;
+                listener.accept().await
+            } => accepted,
             // Keeps the set from growing with connections that are done.
             Some(_) = connections.join_next() => continue,
         };
@@ -273,9 +300,12 @@ async fn serve<A: Answers>(
                 path: request.uri().to_string(),
                 at: SystemTime::now(),
             };
-            lock(&site.received).push(request.clone());
-            let response = site.answers.answer(&request).into_response();
-            async { Ok::<_, Infallible>(response) }
+            let site = Arc::clone(&site);
+            async move {
+                site.thawed().await;
+                lock(&site.received).push(request.clone());
+                Ok::<_, Infallible>(site.answers.answer(&request).into_response())
+            }
         });
         http1::Builder::new()
             // A client may close its side right after the request (`nc -N`).

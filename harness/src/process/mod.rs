@@ -1,6 +1,7 @@
 //! Programs in machines: run to the end, or kept running while a test looks at their output.
 
 mod error;
+mod freezer;
 mod output;
 mod reaper;
 
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 pub use error::ProcessError;
+pub(crate) use freezer::Frozen;
 use output::Lines;
 pub use output::Output;
 pub(crate) use reaper::kill_all_in;

@@ -28,7 +28,7 @@ pub(crate) fn kill_all_in(net_inodes: &BTreeSet<u64>) {
     }
 }
 
-fn processes_in(net_inodes: &BTreeSet<u64>) -> Vec<Pid> {
+pub(super) fn processes_in(net_inodes: &BTreeSet<u64>) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

@@ -21,6 +21,7 @@ impl ClusterSpec {
             interfaces: Vec::new(),
             blocks: Vec::new(),
             tunnel_address: None,
+            agent_later: false,
         });
         self.nodes.push(fill(node).0);
         self
@@ -107,6 +108,15 @@ impl NodeBuilder {
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.0.mtu = mtu;
+        self
+    }
+
+    /// Boots the node without its agent: a fault, which
+    /// [`heal_all`](crate::Cluster::heal_all) or
+    /// [`start_agent`](crate::Node::start_agent) ends.
+    #[must_use]
+    pub fn agent_later(mut self) -> Self {
+        self.0.agent_later = true;
         self
     }
 

@@ -105,6 +105,9 @@ pub struct NodeSpec {
     /// The address of its tunnel device. Default: the first address of its first block.
     #[serde(default)]
     pub tunnel_address: Option<String>,
+    /// It boots without its agent, which is started later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent_later: bool,
 }
 
 /// An interface that a node has beside the one with its address. It is up.

@@ -45,6 +45,8 @@ pub(crate) struct NodePlan {
     pub(crate) others: Vec<InterfacePlan>,
     pub(crate) blocks: Vec<Ipv4Net>,
     pub(crate) tunnel_address: Option<Ipv4Addr>,
+    /// Its agent is not started with it.
+    pub(crate) agent_later: bool,
 }
 
 /// A node's interface on a network of the fabric.

@@ -6,8 +6,11 @@
 
 mod links;
 mod loss;
+mod nodes;
 mod partition;
 mod registry;
+mod shape;
+mod size;
 mod world;
 
 podlab::suite!();

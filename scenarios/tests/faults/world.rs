@@ -21,9 +21,20 @@ pub(crate) async fn boot(backend: &str) -> Result<Cluster> {
 /// Which of `count` pings, numbered from 1, had an answer. They are sent one after the other,
 /// 5 ms apart, by `ping` itself; the last answer has a second to come.
 pub(crate) async fn pings(from: &Machine, to: impl ToString, count: u32) -> Result<BTreeSet<u32>> {
+    pings_with(from, to, count, &[]).await
+}
+
+/// The same with more arguments for `ping`.
+pub(crate) async fn pings_with(
+    from: &Machine,
+    to: impl ToString,
+    count: u32,
+    arguments: &[&str],
+) -> Result<BTreeSet<u32>> {
     let count = count.to_string();
     let ping = Program::new("ping")
         .args(["-n", "-i", "0.005", "-W", "1", "-c", &count])
+        .args(arguments)
         .arg(to.to_string());
     let output = from.exec(ping).await?;
     ensure!(

@@ -38,6 +38,7 @@ impl Check {
                 self.claim(&format!("{subject} (tunnel address)"), tunnel_address);
             }
             nodes.push(NodePlan {
+                agent_later: node.agent_later,
                 name: node.name.clone(),
                 // A node without a good address still takes part in the checks of the others.
                 address: address.unwrap_or_default(),
