@@ -24,6 +24,8 @@ mod request;
 mod session;
 mod show;
 mod taps;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::io;

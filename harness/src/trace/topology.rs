@@ -240,4 +240,4 @@ impl Walk {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
