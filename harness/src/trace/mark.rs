@@ -36,7 +36,7 @@ pub(super) enum Relation {
 }
 
 impl Mark {
-    /// A new one. With `tcp_port` it marks a segment to that port.
+    /// The first of a new series. With `tcp_port` it marks a segment to that port.
     pub(super) fn new(tcp_port: Option<u16>) -> Self {
         let mut bytes = *b"podlab..........";
         let random = RandomState::new().build_hasher().finish();
@@ -65,16 +65,36 @@ impl Mark {
         u32::from_be_bytes([a, b, c, d])
     }
 
-    /// What identifies the probe in its own transport header or payload, with the distance of
-    /// these bytes from the start of the transport header.
-    pub(super) fn pattern(&self) -> (usize, Vec<u8>) {
+    /// The mark of the next probe of the same series.
+    pub(super) fn next(&self) -> Self {
+        // Neither the acknowledged number of a segment nor a neighbour of it.
+        const STEP: u32 = 0x0001_0001;
+        let mut next = *self;
+        let number = self.sequence().wrapping_add(STEP);
+        next.bytes[LENGTH - 4..].copy_from_slice(&number.to_be_bytes());
+        next
+    }
+
+    /// What identifies the probe in its own transport header or payload.
+    fn pattern(&self) -> Vec<u8> {
         match self.tcp_port {
-            None => (8, self.bytes.to_vec()),
-            Some(port) => {
-                let mut pattern = self.source_port().to_be_bytes().to_vec();
-                pattern.extend(port.to_be_bytes());
+            None => self.bytes.to_vec(),
+            Some(_) => {
+                let (_, mut pattern) = self.of_series();
                 pattern.extend(self.sequence().to_be_bytes());
-                (0, pattern)
+                pattern
+            }
+        }
+    }
+
+    /// What all probes of the series have in common, with its distance from the start of the
+    /// transport header in bytes.
+    pub(super) fn of_series(&self) -> (usize, Vec<u8>) {
+        match self.tcp_port {
+            None => (8, self.bytes[..LENGTH - 4].to_vec()),
+            Some(port) => {
+                let ports = [self.source_port().to_be_bytes(), port.to_be_bytes()];
+                (0, ports.concat())
             }
         }
     }
@@ -98,7 +118,7 @@ impl Mark {
 
     /// Where the identifying bytes of probe or answer are.
     fn find(&self, bytes: &[u8]) -> Option<usize> {
-        let (_, pattern) = self.pattern();
+        let pattern = self.pattern();
         let position =
             |wanted: &dyn Fn(&[u8]) -> bool, length| bytes.windows(length).position(wanted);
         let found = position(&|window| window == pattern.as_slice(), pattern.len());
@@ -261,5 +281,18 @@ mod tests {
         assert_eq!(known(answer), Some(Relation::Reply));
         syn[20] ^= 1;
         assert_eq!(known(syn), None);
+    }
+
+    #[test]
+    fn probes_of_a_series_are_told_apart_and_have_something_in_common() {
+        for port in [None, Some(80)] {
+            let (one, two) = (Mark::new(port), Mark::new(port).next());
+            let next = one.next();
+            assert_ne!(one.pattern(), next.pattern());
+            assert_eq!(one.of_series(), next.of_series());
+            assert_ne!(one.of_series(), two.of_series());
+            let (_, common) = one.of_series();
+            assert!(next.pattern().starts_with(&common));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One trace at work: a sender, the taps, and as many probes as it takes.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::assemble::{Expected, Probe};
 use super::compare::{Finding, Problem};
@@ -92,16 +92,20 @@ impl<'a> Session<'a> {
 
     /// Probes until one goes wrong, or there were enough.
     pub(super) async fn run(self) -> Result<Trace, Error> {
-        let mut attempt = self.attempt(&self.settings.kind.mark()).await?;
+        let mut mark = self.settings.kind.mark();
+        let mut attempt = self.attempt(&mark).await?;
         for _ in 1..self.settings.probes {
             if attempt.trace.finding.is_some() {
                 break;
             }
-            attempt = self.attempt(&self.settings.kind.mark()).await?;
+            mark = mark.next();
+            attempt = self.attempt(&mark).await?;
         }
         let mut evidence = Evidence::default();
         if let Some(finding) = attempt.trace.finding.clone() {
-            attempt = self.look_closer(attempt, &finding, &mut evidence).await?;
+            attempt = self
+                .look_closer(attempt, &finding, mark, &mut evidence)
+                .await?;
         }
         let Attempt {
             mut trace,
@@ -149,6 +153,7 @@ impl<'a> Session<'a> {
         &self,
         first: Attempt,
         finding: &Finding,
+        mut mark: Mark,
         evidence: &mut Evidence,
     ) -> Result<Attempt, Error> {
         if finding.problem != Problem::Missing {
@@ -160,22 +165,22 @@ impl<'a> Session<'a> {
             1 => 1,
             several => 2 * several,
         };
-        let marks: Vec<Mark> = (0..count).map(|_| self.settings.kind.mark()).collect();
-        let patterns = marks.iter().map(|mark| {
-            let (offset, bytes) = mark.pattern();
-            Pattern { offset, bytes }
-        });
-        let patterns: Vec<Pattern> = patterns.collect();
-        let instruments = Instruments::start(&machines, &patterns).await?;
+        let (offset, bytes) = mark.of_series();
+        let pattern = Pattern { offset, bytes };
+        let instruments = Instruments::start(&machines, &pattern).await?;
         let mut again = None;
-        for mark in &marks {
-            let attempt = self.attempt(mark).await?;
+        for _ in 0..count {
+            mark = mark.next();
+            let attempt = self.attempt(&mark).await?;
             if attempt.trace.finding.as_ref() == Some(finding) {
                 again = Some(attempt);
                 break;
             }
         }
-        instruments.finish(evidence).await?;
+        let seen = again
+            .as_ref()
+            .and_then(|attempt| last_seen(attempt, finding));
+        instruments.finish(seen, evidence).await?;
         if again.is_none() {
             let note = "another probe was not lost there; the evidence is of the first alone";
             evidence.notes.push(note.to_owned());
@@ -268,6 +273,17 @@ impl<'a> Session<'a> {
         };
         decide::decision(&machine, &flow).await
     }
+}
+
+/// When the packet was last where it should be.
+fn last_seen(attempt: &Attempt, finding: &Finding) -> Option<SystemTime> {
+    let (stations, hops) = match finding.leg {
+        Leg::There => (&attempt.expected.there, &attempt.trace.there),
+        Leg::Back => (&attempt.expected.back, &attempt.trace.back),
+    };
+    let station = stations.get(finding.station.checked_sub(1)?)?;
+    let last = super::compare::at(station, finding.leg, hops).last()?;
+    Some(last.time)
 }
 
 fn failed(sender: &Machine, source: std::io::Error) -> Error {

@@ -13,14 +13,17 @@ use nix::unistd::Pid;
 
 /// A thread that stands still until this is dropped.
 #[derive(Debug)]
-pub(super) struct Frozen {
+pub struct Frozen {
     thaw: Option<Sender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl Frozen {
     /// Stops the first thread of the process; it stands still when this returns.
-    pub(super) fn freeze(process: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the process may not be traced, or is gone.
+    pub fn freeze(process: u32) -> Result<Self> {
         let process = Pid::from_raw(process.cast_signed());
         let (thaw, until) = channel::<()>();
         let (report, stopped) = channel();

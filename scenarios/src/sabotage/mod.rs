@@ -7,7 +7,7 @@
 pub mod checks;
 mod devices;
 mod encapsulation;
-mod freeze;
+pub mod freeze;
 mod packets;
 mod routing;
 mod row;

@@ -3,6 +3,7 @@
 
 mod captures;
 mod events;
+mod lost;
 mod matrix;
 mod trace;
 

@@ -3,6 +3,7 @@
 
 pub(super) mod collect;
 pub(super) mod counters;
+pub(super) mod drop_reason;
 pub(super) mod nft_trace;
 
 use std::collections::BTreeMap;

@@ -71,7 +71,7 @@ impl NftTrace {
     pub(in crate::trace) async fn start(
         machine: &Machine,
         devices: &[String],
-        patterns: &[Pattern],
+        pattern: &Pattern,
     ) -> Result<Self, Failure> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl NftTrace {
             }
         })
         .await?;
-        let ruleset = ruleset(&table, devices, patterns);
+        let ruleset = ruleset(&table, devices, pattern);
         let add = machine.exec(Program::new("nft").arg(ruleset)).await?;
         let trace = Self {
             machine: machine.clone(),
@@ -160,8 +160,8 @@ fn rules(pattern: &Pattern) -> String {
     rules.collect()
 }
 
-fn ruleset(table: &str, devices: &[String], patterns: &[Pattern]) -> String {
-    let rules: String = patterns.iter().map(rules).collect();
+fn ruleset(table: &str, devices: &[String], pattern: &Pattern) -> String {
+    let rules = rules(pattern);
     let mut chains = String::new();
     for (number, device) in devices.iter().enumerate() {
         chains += &format!(
@@ -233,7 +233,7 @@ mod tests {
             offset: 8,
             bytes: vec![1, 2],
         };
-        let text = ruleset("t", &["eth0".to_owned()], &[pattern]);
+        let text = ruleset("t", &["eth0".to_owned()], &pattern);
         assert!(
             text.contains("@nh,224,16 0x0102 meta nftrace set 1;"),
             "{text}"
