@@ -28,7 +28,14 @@ build: ## compile the library, the agent and the scenarios
 test: setup privileges build ## run everything: unit tests, doc tests, scenarios
 	@ci/cargo test --workspace $(NETNS) --no-fail-fast
 
+# What `make test` runs besides the scenarios.
+.PHONY: unit
+unit: setup privileges build ## unit and doc tests, and the tests of library and agent that need namespaces
+	@ci/cargo test --workspace --exclude podlab-scenarios $(NETNS) --no-fail-fast
+	@ci/cargo test -p podlab-scenarios $(NETNS) --lib --bins --no-fail-fast
+
 .PHONY: e2e
+e2e: export PODLAB_JUNIT := $(CURDIR)/target/junit
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
 	@ci/cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
@@ -38,7 +45,9 @@ ROOTLESS_SKIPS := encap-ebpf,bpf
 .PHONY: e2e-rootless
 e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALLOW_SKIP)$(comma))$(ROOTLESS_SKIPS)
 e2e-rootless: export PRIVILEGE := none
+e2e-rootless: export PODLAB_JUNIT := $(CURDIR)/target/junit-rootless
 e2e-rootless: setup build ## the same as an ordinary user without sudo; as root: as user nobody
+	@ci/as-user install --directory --mode=1777 $(PODLAB_JUNIT)
 	@ci/rootless test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
 	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
@@ -46,17 +55,22 @@ e2e-rootless: setup build ## the same as an ordinary user without sudo; as root:
 .PHONY: e2e-vm
 e2e-vm: ## the scenarios in a virtual machine with a stock kernel (KERNEL=package or vmlinuz)
 	@ci/setup vm
-	@ci/vm/run
+	@ci/as-user ci/vm/run
 
 .PHONY: vm-matrix
 vm-matrix: ## the same on several kernels, and what became of what as a table
 	@ci/setup vm
-	@ci/vm/matrix
+	@ci/as-user ci/vm/matrix
+
+.PHONY: annotations
+annotations: ## the failures of the last runs in GitHub's words
+	@ci/as-user cargo run --quiet -p podlab-scenarios --bin suite-results -- annotate \
+	  target/junit target/junit-rootless target/vm/*/results/junit
 
 .PHONY: vm-shell
 vm-shell: ## a shell in that virtual machine
 	@ci/setup vm
-	@ci/vm/run shell
+	@ci/as-user ci/vm/run shell
 
 .PHONY: sabotage
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says

@@ -8,3 +8,4 @@ pub mod impostor;
 pub mod program;
 pub mod sabotage;
 pub mod seed;
+pub mod unnumbered;

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{MacAddress, Netlink, NetlinkError};
+use super::{IpTunnel, MacAddress, Netlink, NetlinkError};
 use crate::eventually::eventually;
 
 /// How long the kernel may take to notice that both ends of a pair are up.
@@ -37,6 +37,8 @@ pub struct Link {
     pub arp: bool,
     /// The bridge it is a port of.
     pub master: Option<u32>,
+    /// What it puts into outer headers, if it is an IPv4 tunnel.
+    pub tunnel: Option<IpTunnel>,
 }
 
 /// The near end of a new veth pair.
@@ -244,6 +246,7 @@ impl Link {
             running: flags.contains(LinkFlags::Up),
             arp: !flags.contains(LinkFlags::Noarp),
             master: None,
+            tunnel: None,
         };
         for attribute in message.attributes {
             match attribute {
@@ -255,10 +258,13 @@ impl Link {
                     link.running = link.up && matches!(state, State::Up | State::Unknown);
                 }
                 LinkAttribute::LinkInfo(infos) => {
-                    link.kind = infos.into_iter().find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(kind.to_string()),
-                        _ => None,
-                    });
+                    for info in infos {
+                        match info {
+                            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                            LinkInfo::Data(data) => link.tunnel = IpTunnel::from_data(&data),
+                            _ => {}
+                        }
+                    }
                 }
                 _ => {}
             }

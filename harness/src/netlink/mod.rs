@@ -15,6 +15,7 @@ mod neighbour;
 mod qdisc;
 mod route;
 mod trial;
+mod tunnel;
 
 pub use address::Address;
 pub use error::NetlinkError;
@@ -24,6 +25,7 @@ pub use lookup::{Flow, Refusal, RouteAnswer};
 pub use mac::{MacAddress, MacAddressError};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{Route, RouteKind, RouteProtocol, RouteScope};
+pub use tunnel::IpTunnel;
 
 pub(crate) use device_state::DeviceState;
 pub(crate) use link::{VethEnd, VethPeer};

@@ -6,6 +6,7 @@
 
 mod agents;
 mod each;
+mod ipip_device;
 mod odd_packets;
 mod pairs;
 mod rates;

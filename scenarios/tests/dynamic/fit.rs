@@ -8,6 +8,7 @@ use podlab::packet::IcmpMessage;
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Cluster, Pod};
+use podlab_scenarios::unnumbered;
 use rstest::rstest;
 
 use crate::world::{boot, connected, route};
@@ -57,6 +58,7 @@ async fn item_02_the_longest_packet_fits_and_a_longer_one_is_answered(
 ) -> Result<()> {
     let cluster = with_wide_pods(mode, backend, underlay).await?;
     let p1 = cluster.pod("p1")?;
+    let speaker = unnumbered::source(&p1.node()).await?;
     // p2 is in the same subnet, p3 across.
     for (name, tunnel) in [("p2", mode == Always), ("p3", mode != Never)] {
         let other = cluster.pod(name)?;
@@ -71,13 +73,10 @@ async fn item_02_the_longest_packet_fits_and_a_longer_one_is_answered(
         let error = send(&p1, &other, limit + 1).await.unwrap_err();
         assert_eq!(
             answers(&errors.stop().await?.packets),
-            [(p1.node().address(), limit as u16)],
+            [(speaker, limit as u16)],
             "{name}: {error}"
         );
-        let text = format!(
-            "{} says fragmentation needed, mtu {limit}",
-            p1.node().address()
-        );
+        let text = format!("{speaker} says fragmentation needed, mtu {limit}");
         assert!(error.to_string().contains(&text), "{name}: {error}");
         assert!(arriving.stop().await?.packets.is_empty(), "{name}: it came");
         // What may be cut is cut, and put together at the other end.

@@ -7,6 +7,7 @@ use podlab::capture::{Captured, Filter};
 use podlab::packet::IcmpMessage;
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Machine, Node, Pod};
+use podlab_scenarios::unnumbered;
 use rstest::rstest;
 
 use crate::world::{boot, by_tunnel, connected, ping, same_subnet};
@@ -78,7 +79,7 @@ async fn item_01_everybody_reaches_everybody_under_the_right_address(
             let seen = reach(&from, &to, "eth0", to.address()).await?;
             assert_eq!(
                 seen,
-                (ttl, own_source(&from, &to, mode)),
+                (ttl, own_source(&from, &to, mode).await?),
                 "{} to {}",
                 from.name(),
                 to.name()
@@ -104,13 +105,16 @@ async fn item_01_everybody_reaches_everybody_under_the_right_address(
 }
 
 /// The address under which a node talks to a pod: its tunnel's where the tunnel leads there.
-fn own_source(from: &Node, to: &Pod, mode: Encapsulation) -> Ipv4Addr {
+async fn own_source(from: &Node, to: &Pod, mode: Encapsulation) -> Result<Ipv4Addr> {
     let there = to.node();
-    match from.name() != there.name() && by_tunnel(from, &there, mode) {
+    if from.name() == there.name() {
+        return Ok(unnumbered::source(from).await?);
+    }
+    Ok(match by_tunnel(from, &there, mode) {
         // The first address of its block.
         true => Ipv4Addr::new(192, 168, from.address().octets()[3] - 10, 0),
         false => from.address(),
-    }
+    })
 }
 
 /// Proves that a pod's question for its gateway, which nobody has, is answered, and by whom: it

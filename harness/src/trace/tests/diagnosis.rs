@@ -19,6 +19,7 @@ fn link(name: &str, mtu: u32) -> Link {
         running: true,
         arp: !name.starts_with("tunl"),
         master: None,
+        tunnel: None,
     }
 }
 
