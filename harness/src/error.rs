@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::agent::AgentError;
 use crate::capture::{CaptureError, PcapngError};
 use crate::datastore::DatastoreError;
+use crate::expect::ExpectError;
 use crate::fault::FaultError;
 use crate::namespace::NamespaceError;
 use crate::namespace::sandbox::SandboxError;
@@ -42,6 +43,9 @@ pub enum Error {
     /// A capture could not be made, or what was awaited in it did not come.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The packets on the wire are not those that were expected.
+    #[error(transparent)]
+    Expectation(#[from] ExpectError),
     /// A capture file could not be written.
     #[error(transparent)]
     Pcapng(#[from] PcapngError),

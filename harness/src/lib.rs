@@ -86,6 +86,26 @@
 //! # }
 //! ```
 //!
+//! What the packets have to be is told by outer and inner headers and by order; when they are
+//! not, the error shows those that come nearest, field by field ([`mod@expect`]).
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! # let (tools, web) = (cluster.pod("test-tools")?, cluster.pod("web")?);
+//! # let set = cluster.capture().path(&tools, &web).start().await?;
+//! use podlab::expect::{ANYBODY, icmp, ip, ipip};
+//!
+//! let (n1, n2) = (tools.node(), web.node());
+//! tools.ping(&web).await?;
+//! set.on(n1.underlay_tap())
+//!     .expect(ipip(&n1, &n2).around(icmp(&tools, &web).echo_request().ttl(63)))
+//!     .then(ipip(&n2, &n1).around(icmp(&web, &tools).echo_reply()))
+//!     .none(ip(&tools, ANYBODY))
+//!     .now()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Read what the kernel has
 //!
 //! ```no_run
@@ -153,6 +173,7 @@ pub mod datastore;
 mod error;
 pub mod event;
 pub mod eventually;
+pub mod expect;
 pub mod fault;
 pub mod machine;
 pub mod matrix;

@@ -1,7 +1,10 @@
 //! The cluster of the seed document: three nodes, four pods, Calico in IPIP mode.
 
+use podlab::agent::PodlabAgent;
 use podlab::spec::ClusterSpec;
 use podlab::{Cluster, Error};
+
+use crate::backend;
 
 /// The node that the document mentions without a name.
 pub const MASTER: &str = "k8s-master";
@@ -62,6 +65,16 @@ pub fn spec() -> ClusterSpec {
             pod.on(WORKER_1).address("192.168.1.12").container("tools")
         })
         .pod(DEMO_W2, |pod| demo(pod.on(WORKER_2).address("192.168.2.6")))
+}
+
+/// Boots the document's cluster with this encapsulation backend in every node; ends the calling
+/// test as a skip where the kernel does not offer it.
+///
+/// # Errors
+/// As [`ClusterSpec::boot`].
+pub async fn boot_encapsulated(backend: &str) -> Result<Cluster, Error> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    backend::boot(spec(), agent, backend).await
 }
 
 /// Boots the document's cluster with `podlab-agent` in every node.

@@ -92,6 +92,8 @@ struct Store {
     up_to_date: bool,
     /// Why nothing can be received any more.
     failure: Option<Errno>,
+    /// Packets that were lost so far.
+    dropped: u64,
 }
 
 impl Capture {
@@ -236,6 +238,46 @@ impl Capture {
         })
     }
 
+    /// Packets that passed the filter and were lost so far, because they came faster than they
+    /// were read.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
+    pub fn dropped(&self) -> Result<u64, CaptureError> {
+        let mut store = self.shared.receive(BACKLOG);
+        store.dropped += self.shared.take_drops()?;
+        Ok(store.dropped)
+    }
+
+    /// Asks `evaluate` now and whenever packets came in; `None` when the time is up. `within` is
+    /// taken as it is.
+    pub(crate) async fn until<T>(
+        &self,
+        mut evaluate: impl FnMut() -> Option<T>,
+        within: Duration,
+    ) -> Option<T> {
+        let mut count = self.shared.count.subscribe();
+        let search = async {
+            loop {
+                count.borrow_and_update();
+                if let Some(found) = evaluate() {
+                    return found;
+                }
+                // The sender lives as long as `self`.
+                if count.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(within, search).await.ok()
+    }
+
+    /// The log of the cluster that it belongs to.
+    pub(crate) fn events(&self) -> Option<&EventLog> {
+        self.events.as_ref()
+    }
+
     /// Ends the capture and returns every packet that passed the tap before this call.
     ///
     /// # Errors
@@ -252,9 +294,7 @@ impl Capture {
         if let Some(errno) = store.failure {
             return Err(shared.receive_error(errno.into()));
         }
-        let dropped = socket
-            .take_drops()
-            .map_err(|source| shared.receive_error(source))?;
+        let dropped = store.dropped + shared.take_drops()?;
         if let Some(events) = &self.events {
             events.record(Kind::CaptureStopped {
                 capture: shared.name.to_string(),
@@ -306,6 +346,7 @@ impl Shared {
             buffer,
             up_to_date,
             failure,
+            ..
         } = &mut *store;
         let buffer = buffer.get_or_insert_with(ReceiveBuffer::new);
         *up_to_date = false;
@@ -337,6 +378,11 @@ impl Shared {
             self.count.send_modify(|_| {});
         }
         store
+    }
+
+    fn take_drops(&self) -> Result<u64, CaptureError> {
+        let drops = self.socket.get_ref().take_drops();
+        drops.map_err(|source| self.receive_error(source))
     }
 
     fn receive_error(&self, source: io::Error) -> CaptureError {

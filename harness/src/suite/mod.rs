@@ -30,6 +30,7 @@
 //! }
 //! ```
 
+mod added;
 mod feature;
 mod junit;
 mod panics;
@@ -37,6 +38,7 @@ mod run;
 mod skip;
 mod test;
 
+pub(crate) use added::add_failure;
 pub use feature::Feature;
 pub use junit::{JUNIT, property};
 pub use run::{block_on, main};

@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use super::junit::{self, End, JUNIT};
 use super::skip::{ALLOW, Skip};
 use super::test::{Test, set_current};
-use super::{Outcome, panics};
+use super::{Outcome, added, panics};
 use crate::{patience, sandbox};
 
 /// From when on a test that is still running is named, as libtest does it.
@@ -70,7 +70,7 @@ fn trial(test: &'static Test) -> Trial {
         let end = catch_unwind(|| test.run());
         set_current(None);
         let since = running().remove(&name);
-        let completion = completion(end);
+        let completion = with_added(completion(end), added::take());
         let took = since.map(|since| since.elapsed()).unwrap_or_default();
         junit::ended(&name, took, &end_of(&completion));
         completion
@@ -90,6 +90,25 @@ fn completion(end: std::thread::Result<Outcome>) -> Result<Completion, Failed> {
             Ok(Completion::ignored_with(reason))
         }
         None => Err(panics::take(&*payload).into()),
+    }
+}
+
+/// A failure that was added makes a test fail that did not, and is told beside one that did.
+fn with_added(
+    completion: Result<Completion, Failed>,
+    added: Option<String>,
+) -> Result<Completion, Failed> {
+    match (completion, added) {
+        (completion, None) | (completion @ Ok(Completion::Ignored { .. }), Some(_)) => completion,
+        (Ok(_), Some(added)) => Err(added.into()),
+        (Err(failed), Some(added)) => {
+            let first = failed.message().unwrap_or_default();
+            Err(format!(
+                "{first}
+and: {added}"
+            )
+            .into())
+        }
     }
 }
 
@@ -118,5 +137,27 @@ fn name_the_slow() {
                 eprintln!("test {name} has been running for over {long:.0?}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_fails_a_test_and_never_hides_its_own_failure() {
+        let added = || Some("an expectation was never evaluated".to_owned());
+        let message = |completion, added| {
+            let failed = with_added(completion, added).err();
+            failed.and_then(|failed| failed.message().map(str::to_owned))
+        };
+        assert_eq!(message(Ok(Completion::Completed), None), None);
+        assert_eq!(message(Ok(Completion::Completed), added()), added());
+        assert_eq!(
+            message(Err("no route".into()), added()).as_deref(),
+            Some("no route\nand: an expectation was never evaluated")
+        );
+        let skipped = Completion::ignored_with("needs ipip");
+        assert_eq!(message(Ok(skipped), added()), None);
     }
 }

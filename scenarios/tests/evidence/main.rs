@@ -3,6 +3,7 @@
 
 mod captures;
 mod events;
+mod expectations;
 mod lost;
 mod matrix;
 mod trace;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use podlab::Cluster;
 use podlab::capture::{Capture, Captured, Filter, save_pcapng};
-use podlab::packet::{TcpFlags, TcpOption};
+use podlab::expect::{ANYBODY, Expectation, Ipip, Packets, Pattern, Tcp, ip, ipip, tcp};
+use podlab::packet::TcpFlags;
 use podlab_scenarios::seed::{
     self, DEMO_W2, HTTP_PORT, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1, WORKER_2,
 };
@@ -16,25 +17,9 @@ use rstest::rstest;
 const SOON: Duration = Duration::from_secs(5);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 2, 6);
-/// The document's seven: who sends, which flags, and what the payload begins with.
-const SEVEN: [(Ipv4Addr, &[TcpFlags], &str); 7] = [
-    (CLIENT, &[TcpFlags::SYN], ""),
-    (SERVER, &[TcpFlags::SYN, TcpFlags::ACK], ""),
-    (CLIENT, &[TcpFlags::ACK], ""),
-    (
-        CLIENT,
-        &[TcpFlags::PSH, TcpFlags::ACK],
-        "GET / HTTP/1.1\r\n",
-    ),
-    (SERVER, &[TcpFlags::ACK], ""),
-    (
-        SERVER,
-        &[TcpFlags::PSH, TcpFlags::ACK],
-        "HTTP/1.0 200 OK\r\n",
-    ),
-    (CLIENT, &[TcpFlags::ACK], ""),
-];
-
+const FIN: TcpFlags = TcpFlags::FIN;
+/// How many packets the document shows of one GET.
+const SEVEN: usize = 7;
 async fn get(cluster: &Cluster) -> Result<()> {
     let reply = cluster
         .pod(TEST_TOOLS)?
@@ -71,37 +56,31 @@ fn has(captured: &Captured, flag: TcpFlags) -> bool {
         .is_some_and(|tcp| tcp.flags.contains(flag))
 }
 
-/// Fails unless the first seven are the document's, and every FIN comes after them.
-fn assert_seven(packets: &[Captured]) {
-    let text: Vec<String> = packets.iter().map(ToString::to_string).collect();
-    let text = text.join("\n");
-    for (captured, (source, flags, payload)) in packets.iter().zip(SEVEN) {
-        let tcp = captured.packet.tcp().expect("a TCP packet");
-        let flags = flags.iter().fold(0, |bits, flag| bits | flag.bits());
-        assert!(
-            sends(captured, source),
-            "{captured} is not from {source}, in:\n{text}"
-        );
-        assert_eq!(tcp.flags.bits(), flags, "{captured}, in:\n{text}");
-        let begin = captured.packet.payload();
-        assert!(
-            begin.starts_with(payload.as_bytes()),
-            "{captured} is not {payload:?}"
-        );
-        assert_eq!(
-            payload.is_empty(),
-            begin.is_empty(),
-            "{captured} carries {begin:?}"
-        );
-    }
-    assert!(
-        packets.len() > SEVEN.len(),
-        "the connection was not closed:\n{text}"
-    );
-    assert!(
-        !packets[..SEVEN.len()].iter().any(|p| has(p, TcpFlags::FIN)),
-        "{text}"
-    );
+/// The document's seven on any tap, each right behind the one before, in what `around` puts around
+/// the packets of either side; and then the FINs of both, and nothing else.
+fn seven<'a>(
+    on_the_tap: Expectation<'a>,
+    client: impl Fn(Packets<Tcp>) -> Pattern,
+    server: impl Fn(Packets<Tcp>) -> Pattern,
+) -> Expectation<'a> {
+    let there = || tcp(CLIENT, (SERVER, HTTP_PORT));
+    let back = || tcp((SERVER, HTTP_PORT), CLIENT);
+    on_the_tap
+        .first(client(there().syn().payload_length(0)))
+        .next(server(back().syn().ack().payload_length(0)))
+        .next(client(there().ack().payload_length(0)))
+        .next(client(
+            there().psh().ack().payload_begins("GET / HTTP/1.1\r\n"),
+        ))
+        .next(server(back().ack().payload_length(0)))
+        .next(server(
+            back().psh().ack().payload_begins("HTTP/1.0 200 OK\r\n"),
+        ))
+        .next(client(there().ack().payload_length(0)))
+        .then(client(there().has(FIN)).or(server(back().has(FIN))))
+        .exactly(1, client(there().has(FIN)))
+        .exactly(1, server(back().has(FIN)))
+        .nothing_else_except(client(there()).or(server(back())))
 }
 
 /// Proves that the tunnel device shows the inner packets, nothing around them, in both
@@ -112,21 +91,11 @@ fn assert_seven(packets: &[Captured]) {
 #[podlab::test]
 async fn the_seven_packets_on_the_tunnel(#[case] node: &str) -> Result<()> {
     let cluster = seed::boot().await?;
-    let capture = cluster.node(node)?.capture(TUNNEL, &Filter::everything())?;
+    let node = cluster.node(node)?;
+    let set = cluster.capture().device(&node, TUNNEL).start().await?;
     get(&cluster).await?;
-    let packets = connection(&capture).await?;
-    assert_seven(&packets);
-    for captured in &packets {
-        assert_eq!(
-            captured.packet.ipip_depth(),
-            0,
-            "{captured} is encapsulated"
-        );
-        assert!(
-            captured.packet.is_between(CLIENT, SERVER),
-            "{captured} is something else"
-        );
-    }
+    let seven = seven(set.on(node.tunnel_tap()), Packets::into, Packets::into);
+    seven.within(SOON).await?;
     Ok(())
 }
 
@@ -139,34 +108,21 @@ async fn the_seven_packets_on_the_tunnel(#[case] node: &str) -> Result<()> {
 async fn the_seven_packets_on_the_underlay(#[case] node: &str) -> Result<()> {
     let cluster = seed::boot().await?;
     let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let node = cluster.node(node)?;
     let filter = Filter::between(one.address(), two.address());
-    let capture = cluster.node(node)?.capture(UNDERLAY, &filter)?;
+    let capture = cluster.capture().device(&node, UNDERLAY).filter(filter);
+    let set = capture.start().await?;
     get(&cluster).await?;
-    let packets = connection(&capture).await?;
-    assert_seven(&packets);
-    for captured in &packets {
-        let headers: Vec<_> = captured.packet.ipv4_headers().collect();
-        let [outer, inner] = headers[..] else {
-            panic!("{captured} has not two IPv4 headers")
-        };
-        let from_client = inner.source == CLIENT;
-        let (from, to) = if from_client {
-            (&one, &two)
-        } else {
-            (&two, &one)
-        };
-        assert_eq!(
-            (outer.source, outer.destination),
-            (from.address(), to.address())
-        );
-        assert_eq!(outer.protocol, 4);
-        // What Calico's device copies outwards (ttl inherit), and what every header must have.
-        assert_eq!(
-            (outer.ttl, outer.dont_fragment),
-            (inner.ttl, inner.dont_fragment)
-        );
-        assert!(outer.checksum_correct, "{captured}");
-    }
+    // What Calico's device copies outwards (ttl and DF), and what every header must have.
+    let outer = |outer: Packets<Ipip>, inner: Packets<Tcp>| {
+        let outer = outer.ttl(63).dont_fragment(true).header_checksum(true);
+        outer.around(inner.ttl(63).dont_fragment(true))
+    };
+    let client = |inner| outer(ipip(&one, &two), inner);
+    let server = |inner| outer(ipip(&two, &one), inner);
+    seven(set.on(node.underlay_tap()), client, server)
+        .within(SOON)
+        .await?;
     Ok(())
 }
 
@@ -178,13 +134,15 @@ async fn the_syn_carries_mss_1400() -> Result<()> {
         .node(WORKER_1)?
         .capture(TUNNEL, &Filter::everything())?;
     get(&cluster).await?;
-    let packets = connection(&capture).await?;
-    let syns: Vec<_> = packets.iter().filter(|p| has(p, TcpFlags::SYN)).collect();
-    assert_eq!(syns.len(), 2);
-    for captured in syns {
-        let options = &captured.packet.tcp().expect("a TCP packet").options;
-        assert!(options.contains(&TcpOption::Mss(1400)), "{captured}");
-    }
+    let syn = || tcp(CLIENT, SERVER).has(TcpFlags::SYN);
+    let answer = || tcp(SERVER, CLIENT).has(TcpFlags::SYN);
+    capture
+        .on()
+        .expect(syn().mss(1400))
+        .then(answer().mss(1400))
+        .exactly(2, syn().or(answer()))
+        .within(SOON)
+        .await?;
     Ok(())
 }
 
@@ -212,7 +170,7 @@ async fn the_inner_packets_are_byte_identical_along_the_path() -> Result<()> {
         let packets = connection(capture).await?;
         let bytes: Vec<_> = packets
             .iter()
-            .take(SEVEN.len())
+            .take(SEVEN)
             .map(Captured::canonical_inner)
             .collect();
         assert!(
@@ -223,7 +181,7 @@ async fn the_inner_packets_are_byte_identical_along_the_path() -> Result<()> {
         seen.push((capture.name(), bytes));
     }
     let (_, first) = &seen[0];
-    assert_eq!(first.len(), SEVEN.len());
+    assert_eq!(first.len(), SEVEN);
     for (name, bytes) in &seen {
         assert_eq!(bytes, first, "{name} differs from {}", seen[0].0);
     }
@@ -235,44 +193,31 @@ async fn the_inner_packets_are_byte_identical_along_the_path() -> Result<()> {
 #[podlab::test]
 async fn nothing_unencapsulated_on_any_underlay_device() -> Result<()> {
     let cluster = seed::boot().await?;
-    let pods: Vec<Ipv4Addr> = cluster.pods().iter().map(podlab::Pod::address).collect();
-    let mut taps = Vec::new();
-    for node in cluster.nodes() {
-        taps.push(node.capture(node.underlay(), &Filter::ipv4())?);
-        taps.push(
-            cluster
-                .fabric()
-                .capture(node.fabric_port(), &Filter::ipv4())?,
-        );
+    let (nodes, pods) = (cluster.nodes(), cluster.pods());
+    let mut capture = cluster.capture().device(cluster.fabric(), "br0");
+    for node in &nodes {
+        capture = capture
+            .device(node, node.underlay())
+            .device(cluster.fabric(), node.fabric_port());
     }
-    taps.push(cluster.fabric().capture("br0", &Filter::ipv4())?);
+    let set = capture.start().await?;
 
     get(&cluster).await?;
-    for from in cluster.pods() {
-        for to in cluster.pods().iter().filter(|to| to.name() != from.name()) {
+    for from in &pods {
+        for to in pods.iter().filter(|to| to.name() != from.name()) {
             from.ping(to).await?;
         }
     }
 
-    let is_pod = |address: Ipv4Addr| pods.contains(&address);
-    let mut encapsulated = 0;
-    for tap in taps {
-        for captured in tap.stop().await?.packets {
-            let Some(outer) = captured.packet.outer_ipv4() else {
-                continue;
-            };
-            assert!(
-                !is_pod(outer.source) && !is_pod(outer.destination),
-                "leaked: {captured}"
-            );
-            encapsulated += captured.packet.ipip_depth();
-        }
-    }
-    // Six ordered pairs across nodes, two packets each, seen by four devices; and the GET.
-    assert!(
-        encapsulated >= 6 * 2 * 4 + 7 * 4,
-        "the taps saw {encapsulated} packets only"
-    );
+    let bare = ip(&pods, ANYBODY).or(ip(ANYBODY, &pods));
+    let from_a_pod = ipip(&pods, ANYBODY).or(ipip(ANYBODY, &pods));
+    set.on(set.taps()).none(bare.or(from_a_pod)).now()?;
+    // Six ordered pairs across nodes, two packets each; and the GET.
+    let (one, two) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let used = [&one, &two].map(|node| [node.underlay_tap(), node.fabric_tap()]);
+    set.on(used.concat())
+        .at_least(6 * 2 + SEVEN, ipip(&nodes, &nodes))
+        .now()?;
     Ok(())
 }
 
@@ -324,7 +269,7 @@ async fn a_capture_file_is_read_by_tcpdump() -> Result<()> {
         .iter()
         .flat_map(|recording| &recording.packets)
         .collect();
-    assert!(packets.len() >= 2 * SEVEN.len());
+    assert!(packets.len() >= 2 * SEVEN);
     assert_eq!(printed.lines().count(), packets.len(), "{printed}");
     for captured in packets {
         let found = printed

@@ -362,6 +362,11 @@ impl CaptureSet {
         tokio::time::timeout(within, search).await.ok()
     }
 
+    /// The log of the cluster that it belongs to.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.events
+    }
+
     fn number(&self, tap: &Tap) -> Result<usize, CaptureError> {
         let mut taps = self.taps.iter();
         taps.position(|own| own == tap)
