@@ -52,6 +52,9 @@ pub enum Error {
     /// A fault could not be put in, or not be healed.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A timeline could not be made, or shows more loss than it may.
+    #[error(transparent)]
+    Timeline(#[from] crate::timeline::TimelineError),
     /// A matrix could not be asked, or is not as expected.
     #[error(transparent)]
     Matrix(#[from] crate::matrix::MatrixError),

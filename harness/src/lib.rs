@@ -186,6 +186,7 @@ pub mod process;
 mod route_table;
 pub mod spec;
 pub mod suite;
+pub mod timeline;
 pub mod trace;
 
 pub use cluster::{BootReport, Cluster, Container, Node, Pod};

@@ -134,6 +134,15 @@ pub enum Kind {
         #[serde(rename = "after_ms", serialize_with = "milliseconds")]
         after: Duration,
     },
+    /// A timeline was stopped; its single probes are no events.
+    TimelineStopped {
+        /// How many pairs it had.
+        pairs: usize,
+        /// How many probes they sent.
+        sent: u64,
+        /// How many of them were lost.
+        lost: u64,
+    },
     /// A capture keeps packets from now on.
     CaptureStarted {
         /// Its name, `node/device`, or that of the set.
@@ -242,6 +251,7 @@ impl Kind {
             | Self::ProbeSent { .. }
             | Self::ProbeAnswered { .. }
             | Self::MatrixRound { .. }
+            | Self::TimelineStopped { .. }
             | Self::CaptureStarted { .. }
             | Self::CaptureStopped { .. }
             | Self::DatastoreChanged { .. } => Level::Detail,
@@ -338,6 +348,12 @@ impl fmt::Display for Kind {
                 "matrix round {round}: {wrong} of {questions} answers wrong, {}",
                 Ms(after)
             ),
+            Self::TimelineStopped { pairs, sent, lost } => {
+                write!(
+                    f,
+                    "timeline of {pairs} pairs stopped: {lost} of {sent} lost"
+                )
+            }
             Self::CaptureStarted { capture, filter } => {
                 write!(f, "capture {capture} started, {}", Line(filter))
             }

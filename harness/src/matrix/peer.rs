@@ -12,7 +12,7 @@ use crate::machine::Machine;
 pub struct Peer {
     name: String,
     place: Place,
-    pub(super) tcp_port: Option<u16>,
+    pub(crate) tcp_port: Option<u16>,
     pub(super) http: Option<(u16, String)>,
 }
 

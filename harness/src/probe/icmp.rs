@@ -8,6 +8,7 @@ mod packet;
 mod socket;
 mod witness;
 
+pub(crate) use packet::{Answer, Echo, subject};
 pub(crate) use socket::set_dont_fragment;
 pub(crate) use witness::EchoWitness;
 
@@ -15,7 +16,6 @@ pub use error::{Corruption, IcmpError, PingError};
 
 use crate::patience;
 use crate::probe::refusal::Refusal;
-use packet::{Answer, Echo};
 use socket2::Socket;
 use std::fmt::{self, Display};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -97,14 +97,20 @@ pub struct EchoReply {
     pub identifier: u16,
 }
 
+/// A raw socket of the calling thread's network namespace, and the identifier by which it is sent
+/// the answers to its echo requests alone.
+pub(crate) fn open_socket() -> std::io::Result<(Socket, u16)> {
+    let identifier = next_identifier();
+    Ok((socket::open(identifier)?, identifier))
+}
+
 impl EchoSocket {
     /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
     /// [`PingError::Open`], most often for want of CAP_NET_RAW.
     pub fn open() -> Result<Self, PingError> {
-        let identifier = next_identifier();
-        let socket = socket::open(identifier).map_err(|source| PingError::Open { source })?;
+        let (socket, identifier) = open_socket().map_err(|source| PingError::Open { source })?;
         Ok(Self {
             socket,
             identifier,

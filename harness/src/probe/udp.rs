@@ -6,6 +6,7 @@ pub(crate) mod packet;
 mod server;
 pub(crate) mod socket;
 
+pub(crate) use server::port_of;
 pub(crate) use socket::enlarge_receive_buffer;
 
 pub use error::UdpError;

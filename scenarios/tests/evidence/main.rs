@@ -6,6 +6,7 @@ mod events;
 mod expectations;
 mod lost;
 mod matrix;
+mod timeline;
 mod trace;
 
 podlab::suite!();

@@ -24,7 +24,7 @@ pub(crate) struct Echo {
 
 /// What a received packet says about an [`Echo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Our payload came back. `ttl` is what was left of it on arrival.
     Reply { from: Ipv4Addr, ttl: u8 },
     /// A reply to our request with something else in it.
@@ -60,7 +60,7 @@ impl Echo {
 
     /// What `packet`, an IPv4 packet as a raw socket receives it, says about this request;
     /// `None` for everything that is not about it.
-    pub(super) fn answer(&self, packet: &[u8]) -> Option<Answer> {
+    pub(crate) fn answer(&self, packet: &[u8]) -> Option<Answer> {
         let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
         let message = packet.get(ip.slice().len()..usize::from(ip.total_len()))?;
         let icmp = icmp_of(&ip, message)?;
@@ -114,6 +114,21 @@ impl Echo {
                     && IcmpEchoHeader::from_bytes(icmp.bytes5to8()) == self.header()
             })
     }
+}
+
+/// The sequence number of the request that a received packet is about: of an echo reply, or of the
+/// request that an ICMP error quotes.
+pub(crate) fn subject(packet: &[u8]) -> Option<u16> {
+    let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    let icmp = icmp_of(&ip, packet.get(ip.slice().len()..)?)?;
+    if icmp.type_u8() == TYPE_ECHO_REPLY {
+        return Some(IcmpEchoHeader::from_bytes(icmp.bytes5to8()).seq);
+    }
+    error_of(&icmp)?;
+    let quoted = Ipv4HeaderSlice::from_slice(icmp.payload()).ok()?;
+    let message = icmp.payload().get(quoted.slice().len()..)?;
+    let request = icmp_of(&quoted, message)?;
+    Some(IcmpEchoHeader::from_bytes(request.bytes5to8()).seq)
 }
 
 /// The ICMP message in an IPv4 packet, unless it is a later fragment, which has no header.

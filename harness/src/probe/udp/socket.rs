@@ -57,9 +57,14 @@ fn open() -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::UDP))?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
-    setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    report_overflow(&socket)?;
     enlarge_receive_buffer(&socket)?;
     Ok(socket)
+}
+
+/// Has the socket tell with every packet how many it has lost for want of room.
+pub(crate) fn report_overflow(socket: &Socket) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::RxqOvfl, &1)?)
 }
 
 /// The limit for ordinary users (`net.core.rmem_max`) is far too low, so force it where possible.
