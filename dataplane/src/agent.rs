@@ -103,13 +103,13 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         if agent.next_pass() <= Instant::now() {
             agent.pass()?;
         }
-        health.turn(agent.next_pass().into_std());
+        health.turn(agent.next_turn().into_std());
         let woken = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             changes = watch.changed() => Woken::Datastore(changes),
             events = events.next() => Woken::Kernel(events.map_err(Failure::runtime)?),
-            () = sleep_until(agent.next_pass()) => Woken::Timer,
+            () = sleep_until(agent.next_turn()) => Woken::Timer,
         };
         // From here on it may get stuck.
         health.turn(Instant::now().into_std());
@@ -124,7 +124,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
             Woken::Kernel(events) => {
                 agent.kernel_changed(&events);
             }
-            Woken::Timer => {}
+            Woken::Timer => {
+                if agent.is_to_read_again() {
+                    watch.again();
+                    agent.read_again();
+                }
+            }
         }
     }
     notify::send(&["STOPPING=1"]);
@@ -172,6 +177,8 @@ struct Agent {
     /// Before that it would take more than its share of the processor.
     not_before: Instant,
     resync: Instant,
+    /// When what could not be used of the datastore is read again.
+    reread: Option<Instant>,
     files: Notices,
     faults: Notices,
     troubles: Notices,
@@ -207,6 +214,7 @@ impl Agent {
             due: Some(now),
             not_before: now,
             resync: now,
+            reread: None,
             files: Notices::default(),
             faults: Notices::default(),
             troubles: Notices::default(),
@@ -238,6 +246,22 @@ impl Agent {
         self.due.map_or(self.resync, |due| due.min(self.resync))
     }
 
+    /// When it has something to do at the latest.
+    fn next_turn(&self) -> Instant {
+        let pass = self.next_pass();
+        self.reread.map_or(pass, |reread| reread.min(pass))
+    }
+
+    fn is_to_read_again(&self) -> bool {
+        self.reread.is_some_and(|reread| reread <= Instant::now())
+    }
+
+    /// Tries again what of the datastore could not be used.
+    fn read_again(&mut self) {
+        let changed = self.store.reload_incomplete();
+        self.datastore_read(changed);
+    }
+
     /// Something may differ: asks for a pass as soon as the pause allows.
     fn again(&mut self) {
         let soon = self.not_before.max(Instant::now());
@@ -250,6 +274,8 @@ impl Agent {
         self.vitals.metrics.broken_files(complaints.len());
         self.files
             .update(complaints, |what| error!("datastore: {what}"));
+        let incomplete = self.store.is_incomplete();
+        self.reread = incomplete.then(|| Instant::now() + RETRY);
         if !changed {
             return;
         }

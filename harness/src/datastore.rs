@@ -176,6 +176,33 @@ impl Datastore {
         Ok(())
     }
 
+    /// Lets a folder come and go beside the others: whoever watches the datastore looks at all of
+    /// it again. Its content is what it was.
+    pub(crate) fn nudge(&self) -> Result<(), DatastoreError> {
+        nudge(&self.root)
+    }
+
+    /// The paths of all files, relative: `nodes/k8s-worker-1.json`.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, DatastoreError> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let list =
+                || -> io::Result<Vec<std::fs::DirEntry>> { std::fs::read_dir(&folder)?.collect() };
+            for entry in list().map_err(DatastoreError::new("list", folder.clone()))? {
+                let path = entry.path();
+                let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !hidden {
+                    files.extend(path.strip_prefix(&self.root).map(Path::to_owned));
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     fn changed(&self, path: &str, exists: bool) {
         let file = path.to_owned();
         self.events.record(Kind::DatastoreChanged { file, exists });
@@ -189,6 +216,16 @@ impl Datastore {
     fn make_folder(&self, path: &Path) -> Result<(), DatastoreError> {
         std::fs::create_dir_all(path).map_err(DatastoreError::new("make", path.to_owned()))
     }
+}
+
+/// See [`Datastore::nudge`].
+pub(crate) fn nudge(root: &Path) -> Result<(), DatastoreError> {
+    let path = root.join("nudge");
+    let nudge = || -> io::Result<()> {
+        std::fs::create_dir(&path)?;
+        std::fs::remove_dir(&path)
+    };
+    nudge().map_err(DatastoreError::new("nudge", path.clone()))
 }
 
 fn endpoint_path(pod: &PodPlan) -> String {

@@ -57,6 +57,8 @@ pub(crate) enum Folder {
     Root,
     Pools,
     Nodes,
+    /// `endpoints`, whose folders are those of the nodes.
+    Endpoints,
     /// `endpoints/NODE`.
     EndpointsOf(String),
 }
@@ -68,6 +70,7 @@ impl Folder {
             Self::Root => PathBuf::new(),
             Self::Pools => "pools".into(),
             Self::Nodes => "nodes".into(),
+            Self::Endpoints => "endpoints".into(),
             Self::EndpointsOf(node) => PathBuf::from("endpoints").join(node),
         }
     }
@@ -82,7 +85,7 @@ impl Folder {
         let stem = stem.to_owned();
         Some(match self {
             Self::Root if stem == CONFIG => File::Config,
-            Self::Root => return None,
+            Self::Root | Self::Endpoints => return None,
             Self::Pools => File::Pool(stem),
             Self::Nodes => File::Node(stem),
             Self::EndpointsOf(node) => File::Endpoint(node.clone(), stem),

@@ -50,6 +50,8 @@ pub struct Store {
     root: PathBuf,
     snapshot: Snapshot,
     broken: BTreeMap<File, String>,
+    /// Folders that could not be listed, and why.
+    unreadable: BTreeMap<Folder, String>,
     /// Kept between files, so that a thousand of them cost one allocation.
     buffer: Vec<u8>,
 }
@@ -68,6 +70,7 @@ impl Store {
             root: root.to_owned(),
             snapshot: Snapshot::default(),
             broken: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             buffer: Vec::new(),
         })
     }
@@ -80,14 +83,14 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut store = Self::new(root)?;
         store.reload_all();
-        if store.broken.is_empty() {
+        if !store.is_incomplete() {
             return Ok(store);
         }
-        let files = store
-            .broken
-            .iter()
-            .map(|(f, why)| (f.to_string(), why.clone()))
-            .collect();
+        let folders = store.unreadable.iter();
+        let folders = folders.map(|(f, why)| (f.path().display().to_string(), why.clone()));
+        let files = store.broken.iter();
+        let files = files.map(|(f, why)| (f.to_string(), why.clone()));
+        let files = folders.chain(files).collect();
         Err(StoreError::Files {
             path: store.root,
             files,
@@ -100,8 +103,33 @@ impl Store {
         &self.snapshot
     }
 
+    /// Whether something of the datastore could not be used when it was read last.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        !(self.broken.is_empty() && self.unreadable.is_empty())
+    }
+
+    /// Reads again what could not be used: not everything that fails for a while (a file system
+    /// that is away) announces that it is back. Returns whether the snapshot changed.
+    pub(crate) fn reload_incomplete(&mut self) -> bool {
+        let folders: Vec<Folder> = self.unreadable.keys().cloned().collect();
+        let files: Vec<File> = self.broken.keys().cloned().collect();
+        if folders.contains(&Folder::Endpoints) {
+            return self.reload_all();
+        }
+        let mut changed = false;
+        for folder in &folders {
+            changed |= self.reload_folder(folder);
+        }
+        for file in &files {
+            changed |= self.reload(file);
+        }
+        changed
+    }
+
     /// Reads every file again. Returns whether the snapshot changed.
     pub(crate) fn reload_all(&mut self) -> bool {
+        // Which nodes have endpoints only this folder tells.
+        self.list(&Folder::Endpoints);
         let present: BTreeSet<Folder> = folders(&self.root).into_iter().collect();
         let known: BTreeSet<Folder> = self.remembered().map(|file| file.folder()).collect();
         let mut changed = false;
@@ -114,21 +142,31 @@ impl Store {
     /// Reads the files of one folder again, forgetting those that are gone. Returns whether the
     /// snapshot changed.
     pub(crate) fn reload_folder(&mut self, folder: &Folder) -> bool {
-        let mut files: BTreeSet<File> = match names(&self.root.join(folder.path())) {
-            Ok(names) => names.iter().filter_map(|name| folder.file(name)).collect(),
-            Err(error) if gone(&error) => BTreeSet::new(),
-            Err(error) => {
-                // Not the same as empty: nothing is forgotten because of it.
-                tracing::error!("datastore: {}: {error}", folder.path().display());
-                return false;
-            }
+        // One that cannot be read is not the same as an empty one: nothing is forgotten.
+        let Some(names) = self.list(folder) else {
+            return false;
         };
+        let mut files: BTreeSet<File> = names.iter().filter_map(|name| folder.file(name)).collect();
         files.extend(self.remembered().filter(|file| file.folder() == *folder));
         let mut changed = false;
         for file in files {
             changed |= self.reload(&file);
         }
         changed
+    }
+
+    /// The names in a folder, of which a missing one has none; `None` when it cannot be read.
+    fn list(&mut self, folder: &Folder) -> Option<Vec<String>> {
+        match names(&self.root.join(folder.path())) {
+            Err(error) if !gone(&error) => {
+                self.unreadable.insert(folder.clone(), error.to_string());
+                None
+            }
+            names => {
+                self.unreadable.remove(folder);
+                Some(names.unwrap_or_default())
+            }
+        }
     }
 
     /// Reads one file again. Returns whether the snapshot changed.
@@ -156,7 +194,12 @@ impl Store {
             };
             format!("{file}: {why}; {instead}")
         };
-        self.broken.iter().map(complaint).collect()
+        let folders = self.unreadable.iter().map(|(folder, why)| {
+            let path = folder.path();
+            let path = path.display();
+            format!("{path}: {why}; keeping what it held until it can be read")
+        });
+        self.broken.iter().map(complaint).chain(folders).collect()
     }
 
     /// The files that the snapshot holds the content of.
@@ -376,6 +419,38 @@ mod tests {
         assert!(store.reload_all());
         assert_eq!(store.snapshot().config, Config::default());
         assert!(store.complaints().is_empty());
+    }
+
+    /// A symbolic link to itself cannot be followed, by root either.
+    #[test]
+    fn a_folder_that_cannot_be_read_keeps_what_it_held_until_it_can() {
+        let endpoint =
+            r#"{"pod":"p","namespace":"n","interface":"cali1","addresses":["192.168.1.2"]}"#;
+        let directory = directory(&[("nodes/a.json", NODE), ("endpoints/n1/a.json", endpoint)]);
+        let root = directory.path();
+        let mut store = Store::open(root).unwrap();
+        let good = store.snapshot().clone();
+        for folder in ["nodes", "endpoints"] {
+            let (path, away) = (root.join(folder), root.join(format!("{folder}-away")));
+            fs::rename(&path, &away).unwrap();
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            assert!(!store.reload_all());
+            assert_eq!(*store.snapshot(), good);
+            assert!(store.is_incomplete());
+            let complaints = store.complaints();
+            let told = |text: &String| text.starts_with(folder) && text.contains("symbolic");
+            assert!(complaints.iter().any(told), "{complaints:?}");
+            // One that starts knows nothing that it could keep.
+            let error = Store::open(root).unwrap_err().to_string();
+            assert!(error.contains(&format!("{folder}: ")), "{error}");
+
+            fs::remove_file(&path).unwrap();
+            fs::rename(&away, &path).unwrap();
+            fs::remove_file(root.join("nodes/a.json")).ok();
+            fs::write(root.join("nodes/a.json"), NODE).unwrap();
+            assert!(!store.reload_incomplete());
+            assert!(!store.is_incomplete() && store.complaints().is_empty());
+        }
     }
 
     #[test]

@@ -58,6 +58,15 @@ impl Watch {
         }
     }
 
+    /// Watches what could not be watched before, or is another folder of the same name now.
+    pub(crate) fn again(&mut self) {
+        if let Source::Inotify(notifications) = &mut self.source
+            && let Err(error) = notifications.watch_everything()
+        {
+            self.source = Source::Polling(fall_back(&self.root, &error));
+        }
+    }
+
     /// Waits for the next changes. Cancel-safe: what was not returned comes with the next call.
     pub(crate) async fn changed(&mut self) -> Vec<Change> {
         match &mut self.source {
@@ -149,9 +158,18 @@ impl Notifications {
                 self.places.insert(descriptor, place);
                 Ok(())
             }
-            // Its parent is watched and tells when it comes.
-            Err(error) if super::store::gone(&error) => Ok(()),
-            Err(error) => Err(error),
+            // The limits of inotify; nothing else is a reason to do without it.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(nix::libc::ENOSPC | nix::libc::ENOMEM)
+                ) =>
+            {
+                Err(error)
+            }
+            // Of one that is missing the parent tells when it comes; whoever reads the others
+            // sees that they cannot be read, and tries again.
+            Err(_) => Ok(()),
         }
     }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tempfile::TempDir;
 
 pub use container::Container;
+pub(crate) use node::DATASTORE_IN_NODE;
 pub use node::Node;
 pub use pod::Pod;
 pub use timing::BootReport;

@@ -11,13 +11,14 @@ use super::Inner;
 use super::port::Port;
 use crate::agent::{AgentStatus, RunningAgent};
 use crate::capture::Tap;
+use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
 use crate::spec::NodePlan;
 
 /// Where a node finds the cluster's datastore.
-pub(super) const DATASTORE_IN_NODE: &str = "/run/podlab/datastore";
+pub(crate) const DATASTORE_IN_NODE: &str = "/run/podlab/datastore";
 
 /// A handle on a node. It has all the verbs of a [`Machine`].
 ///
@@ -115,6 +116,10 @@ impl Node {
     pub(crate) fn fabric_ports(&self) -> Vec<String> {
         let ports = self.state.ports.iter();
         ports.map(|port| port.name.clone()).collect()
+    }
+
+    pub(crate) fn datastore(&self) -> &Datastore {
+        &self.cluster.datastore
     }
 
     pub(crate) fn cluster_fabric(&self) -> &Machine {

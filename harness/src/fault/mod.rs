@@ -34,6 +34,8 @@
 //! reordering, duplicates, corruption: [`Impairment`]) needs `netem`.
 
 mod agent;
+mod datastore;
+mod disk;
 mod error;
 mod fabric;
 mod guard;
@@ -46,6 +48,7 @@ mod partition;
 mod random;
 mod registry;
 mod shape;
+mod view;
 mod wire;
 
 pub use error::FaultError;

@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -119,6 +120,42 @@ impl Namespaces {
                 .map_err(|errno| NamespaceError::new("setns", &self.inner.name, errno))?;
             Ok(f())
         })
+    }
+
+    /// Runs `f` on a short-lived thread inside the mount namespace and returns its value.
+    ///
+    /// Paths are the machine's there. A descriptor that `f` opens stays in the machine's file
+    /// system, and is good everywhere afterwards, also by `/proc/self/fd`.
+    pub(crate) fn in_mounts<T: Send>(
+        &self,
+        f: impl FnOnce() -> T + Send,
+    ) -> Result<T, NamespaceError> {
+        on_fresh_thread(&self.inner.name, || {
+            // The threads of a process share root and working directory, which a thread must not
+            // when it goes to other mounts.
+            unshare(CloneFlags::CLONE_FS)
+                .map_err(|errno| NamespaceError::new("unshare", &self.inner.name, errno))?;
+            setns(&self.inner.mnt, CloneFlags::CLONE_NEWNS)
+                .map_err(|errno| NamespaceError::new("setns", &self.inner.name, errno))?;
+            Ok(f())
+        })
+    }
+
+    /// Mounts an empty tmpfs over `target` in the machine, of at most `size` bytes if one is
+    /// given; returns a descriptor on its root.
+    pub(crate) fn cover(
+        &self,
+        target: &Path,
+        size: Option<u64>,
+    ) -> Result<OwnedFd, NamespaceError> {
+        let object = format!("{}:{}", self.inner.name, target.display());
+        self.in_mounts(|| mounts::cover(target, size, &object))?
+    }
+
+    /// Takes the last mount from `target` in the machine. Who has files open there keeps them.
+    pub(crate) fn uncover(&self, target: &Path) -> Result<(), NamespaceError> {
+        let object = format!("{}:{}", self.inner.name, target.display());
+        self.in_mounts(|| mounts::uncover(target, &object))?
     }
 
     /// Makes `command` start inside all of the namespaces.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 
 use super::{NamespaceError, fd_path};
@@ -97,4 +97,34 @@ pub(super) fn make_private(object: &str) -> Result<(), NamespaceError> {
         none,
     )
     .map_err(|errno| NamespaceError::new("make all mounts private", object, errno))
+}
+
+/// Mounts an empty tmpfs over `target` in the calling thread's mount namespace; returns a
+/// descriptor on its root.
+pub(super) fn cover(
+    target: &Path,
+    size: Option<u64>,
+    object: &str,
+) -> Result<OwnedFd, NamespaceError> {
+    let options = match size {
+        Some(size) => format!("mode=755,size={size}"),
+        None => "mode=755".to_owned(),
+    };
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(
+        Some("tmpfs"),
+        target,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(|errno| NamespaceError::new("mount", object, errno))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(target, flags, Mode::empty()).map_err(|errno| NamespaceError::new("open", object, errno))
+}
+
+/// Takes the last mount from `target` in the calling thread's mount namespace.
+pub(super) fn uncover(target: &Path, object: &str) -> Result<(), NamespaceError> {
+    umount2(target, MntFlags::MNT_DETACH)
+        .map_err(|errno| NamespaceError::new("unmount", object, errno))
 }

@@ -4,6 +4,7 @@
     reason = "a panic is how a test fails; clippy sees tests by #[test] alone"
 )]
 
+mod datastore;
 mod links;
 mod loss;
 mod nodes;
