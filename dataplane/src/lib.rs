@@ -61,6 +61,7 @@ mod mtu_file;
 mod netlink;
 mod notices;
 mod notify;
+mod offload;
 mod ops;
 pub mod platform;
 mod report;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -354,10 +355,30 @@ pub trait TcFilters {
     fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError>;
 }
 
+/// A veth pair as a place where the kernel joins segments to super-packets.
+pub trait Joining {
+    /// Makes `joined` join what is sent into `segments`, its peer, and hold it for `hold`.
+    /// Returns whether anything was changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has no such offload.
+    fn join(&mut self, segments: &Link, joined: &Link, hold: Duration)
+    -> Result<bool, KernelError>;
+    /// Sends what comes in on the interface `from` out of the interface `to`, as it is and past
+    /// everything else. Returns whether anything was changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or lacks the tc filter.
+    fn redirect(&mut self, from: u32, to: u32) -> Result<bool, KernelError>;
+}
+
 /// Everything at once.
 pub trait Platform:
-    Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters
+    Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters + Joining
 {
 }
 
-impl<T: Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters> Platform for T {}
+impl<T: Links + Addresses + Routes + Neighbours + Sysctls + Nftables + TcFilters + Joining> Platform
+    for T
+{
+}

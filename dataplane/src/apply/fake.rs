@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use crate::mac::Mac;
 use crate::platform::*;
@@ -15,6 +16,10 @@ pub(crate) struct FakeKernel {
     pub neighbours: Vec<Neighbour>,
     pub tc_filters: Vec<TcFilter>,
     pub sysctls: BTreeMap<String, String>,
+    /// Interfaces that join what they receive.
+    pub joining: Vec<u32>,
+    /// Where to packets that come in on an interface go at once.
+    pub redirects: BTreeMap<u32, u32>,
     /// The last script for nftables.
     pub ruleset: Option<String>,
     pub generation: u32,
@@ -283,6 +288,21 @@ impl Nftables for FakeKernel {
     fn list(&mut self, _table: &str) -> Result<Option<String>, KernelError> {
         self.log.push("list ruleset".into());
         Ok(self.ruleset.clone())
+    }
+}
+
+impl Joining for FakeKernel {
+    fn join(&mut self, segments: &Link, joined: &Link, _: Duration) -> Result<bool, KernelError> {
+        assert_eq!(segments.peer, Some(joined.index));
+        if self.joining.contains(&joined.index) {
+            return Ok(false);
+        }
+        self.joining.push(joined.index);
+        Ok(true)
+    }
+
+    fn redirect(&mut self, from: u32, to: u32) -> Result<bool, KernelError> {
+        Ok(self.redirects.insert(from, to) != Some(to))
     }
 }
 

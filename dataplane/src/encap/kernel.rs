@@ -63,7 +63,7 @@ impl Encapsulation for Ipip {
                 return Ok(shape(link, spec.mtu, link.arp, platform)?);
             }
             // Left by a former life with a backend that works on one.
-            Some(_) if veth::remove(links, platform)? => {}
+            Some(_) if veth::remove(&veth::TUNNEL_PAIR, links, platform)? => {}
             Some(link) => return Err(EncapError::occupied(link)),
             None => {}
         }
@@ -292,7 +292,7 @@ mod tests {
         let mut kernel = FakeKernel::with_underlay();
         let underlay = kernel.links[0].clone();
         let links = kernel.links.clone();
-        veth::ensure(1440, &links, &mut kernel).unwrap();
+        veth::ensure(&veth::TUNNEL_PAIR, 1440, &links, &mut kernel).unwrap();
         let links = kernel.links.clone();
         assert!(
             Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)

@@ -184,7 +184,8 @@ pub(crate) fn present(
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
-    let mut done = veth::clean(platform)?;
+    let mut done = userspace::clean(platform)?;
+    done.extend(veth::clean(&veth::TUNNEL_PAIR, platform)?);
     done.extend(kernel::clean(platform)?);
     Ok(done)
 }

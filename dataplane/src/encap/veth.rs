@@ -1,8 +1,9 @@
-//! The veth pair of the backends that have no device of their own.
+//! The veth pairs of the backends that have no device of their own.
 //!
-//! `tunl0` is the end that the routes lead into; what the node sends there arrives at the other
-//! end, `tunl0-x`, where the backend takes it. Neither end asks by ARP. The pair outlives the
-//! agent and is the same for all these backends: whoever is chosen next takes it over.
+//! In the [`TUNNEL_PAIR`] `tunl0` is the end that the routes lead into; what the node sends there
+//! arrives at the other end, `tunl0-x`, where the backend takes it. Neither end asks by ARP. The
+//! pair outlives the agent and is the same for all these backends: whoever is chosen next takes it
+//! over.
 
 use super::{EncapError, TUNNEL, named, shape};
 use crate::compare::Row;
@@ -10,9 +11,20 @@ use crate::platform::{KernelError, Link, NewLink, Platform};
 
 /// The end that the backend works at.
 pub(super) const PEER: &str = "tunl0-x";
+/// The pair that all these backends have.
+pub(super) const TUNNEL_PAIR: Names = Names {
+    one: TUNNEL,
+    other: PEER,
+};
 const KIND: &str = "veth";
 
-/// `tunl0` and its peer.
+/// What the ends of a pair are called.
+pub(super) struct Names {
+    pub one: &'static str,
+    pub other: &'static str,
+}
+
+/// Both ends; `tunnel` is the first of the [`Names`].
 pub(super) struct Pair {
     pub tunnel: Link,
     pub peer: Link,
@@ -25,16 +37,17 @@ pub(super) struct Pair {
 /// # Errors
 /// When one of the names belongs to something else, or the kernel refuses.
 pub(super) fn ensure(
+    names: &Names,
     mtu: u32,
     links: &[Link],
     platform: &mut dyn Platform,
 ) -> Result<Pair, EncapError> {
     let mut changed = false;
-    let (tunnel, peer) = match find(links)? {
+    let (tunnel, peer) = match find(names, links)? {
         Some((tunnel, peer)) => (tunnel.clone(), peer.clone()),
         None => {
             changed = true;
-            create(mtu, platform)?
+            create(names, mtu, platform)?
         }
     };
     for end in [&peer, &tunnel] {
@@ -53,43 +66,47 @@ pub(super) fn ensure(
     })
 }
 
-/// The end that the backend works at, as it shall be and as it is.
-pub(super) fn compare(mtu: u32, links: &[Link]) -> Row {
+/// The end with this name, as it shall be and as it is.
+pub(super) fn compare(name: &str, mtu: u32, links: &[Link]) -> Row {
     let text = |mtu: u32, up: bool| {
         let state = if up { "up" } else { "down" };
-        format!("link {PEER} mtu {mtu} {state}")
+        format!("link {name} mtu {mtu} {state}")
     };
     Row {
         desired: Some(text(mtu, true)),
-        actual: named(links, PEER).map(|link| text(link.mtu, link.up)),
+        actual: named(links, name).map(|link| text(link.mtu, link.up)),
     }
 }
 
 /// Makes room for a device of another kind: removes the pair, if it is there. Returns whether
 /// it was.
-pub(super) fn remove(links: &[Link], platform: &mut dyn Platform) -> Result<bool, EncapError> {
-    let Ok(Some((tunnel, _))) = find(links) else {
+pub(super) fn remove(
+    names: &Names,
+    links: &[Link],
+    platform: &mut dyn Platform,
+) -> Result<bool, EncapError> {
+    let Ok(Some((tunnel, _))) = find(names, links) else {
         return Ok(false);
     };
     platform.remove(tunnel.index)?;
     Ok(true)
 }
 
-/// Removes the pair for good. Returns what was done.
-pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+/// Removes a pair for good. Returns what was done.
+pub(super) fn clean(names: &Names, platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
     let links = platform.links()?;
-    Ok(match remove(&links, platform)? {
-        true => vec![format!("link {TUNNEL} and its peer {PEER}")],
+    Ok(match remove(names, &links, platform)? {
+        true => vec![format!("link {} and its peer {}", names.one, names.other)],
         false => Vec::new(),
     })
 }
 
-/// `tunl0` and its peer, if they are there.
+/// Both ends, if they are there.
 ///
 /// # Errors
 /// When one of the names belongs to something else.
-pub(super) fn find(links: &[Link]) -> Result<Option<(&Link, &Link)>, EncapError> {
-    match (named(links, TUNNEL), named(links, PEER)) {
+fn find<'a>(names: &Names, links: &'a [Link]) -> Result<Option<(&'a Link, &'a Link)>, EncapError> {
+    match (named(links, names.one), named(links, names.other)) {
         (None, None) => Ok(None),
         (Some(tunnel), Some(peer)) if tunnel.kind == KIND && tunnel.peer == Some(peer.index) => {
             Ok(Some((tunnel, peer)))
@@ -98,17 +115,21 @@ pub(super) fn find(links: &[Link]) -> Result<Option<(&Link, &Link)>, EncapError>
     }
 }
 
-fn create(mtu: u32, platform: &mut dyn Platform) -> Result<(Link, Link), EncapError> {
+fn create(
+    names: &Names,
+    mtu: u32,
+    platform: &mut dyn Platform,
+) -> Result<(Link, Link), EncapError> {
     let veth = NewLink::Veth {
-        name: TUNNEL.to_owned(),
-        peer: PEER.to_owned(),
+        name: names.one.to_owned(),
+        peer: names.other.to_owned(),
         mtu,
     };
     platform.create(&veth)?;
     let links = platform.links()?;
-    let (tunnel, peer) = find(&links)?.ok_or_else(|| KernelError {
+    let (tunnel, peer) = find(names, &links)?.ok_or_else(|| KernelError {
         operation: "find link",
-        object: TUNNEL.to_owned(),
+        object: names.one.to_owned(),
         message: "it was just made".to_owned(),
         source: std::io::ErrorKind::NotFound.into(),
     })?;
@@ -128,23 +149,26 @@ mod tests {
     #[test]
     fn the_pair_is_recognised_by_names_kind_and_kinship() {
         let mut kernel = FakeKernel::with_underlay();
-        assert!(find(&kernel.links).unwrap().is_none());
-        let (tunnel, peer) = create(1440, &mut kernel).unwrap();
+        assert!(find(&TUNNEL_PAIR, &kernel.links).unwrap().is_none());
+        let (tunnel, peer) = create(&TUNNEL_PAIR, 1440, &mut kernel).unwrap();
         assert_eq!(
             (tunnel.mtu, tunnel.arp, peer.mtu, peer.arp),
             (1440, false, 1440, false)
         );
         assert_eq!(
-            find(&kernel.links).unwrap(),
+            find(&TUNNEL_PAIR, &kernel.links).unwrap(),
             Some((&tunnel, &peer)),
             "a former life's pair"
         );
 
         let mut foreign = kernel.links.clone();
         foreign.retain(|link| link.name != PEER);
-        assert!(find(&foreign).is_err(), "a veth that leads elsewhere");
         assert!(
-            !remove(&foreign, &mut kernel).unwrap(),
+            find(&TUNNEL_PAIR, &foreign).is_err(),
+            "a veth that leads elsewhere"
+        );
+        assert!(
+            !remove(&TUNNEL_PAIR, &foreign, &mut kernel).unwrap(),
             "not ours to remove"
         );
         foreign
@@ -152,7 +176,7 @@ mod tests {
             .find(|link| link.name == TUNNEL)
             .unwrap()
             .kind = "ipip".into();
-        let error = find(&foreign).unwrap_err().to_string();
+        let error = find(&TUNNEL_PAIR, &foreign).unwrap_err().to_string();
         assert!(
             error.contains("tunl0 exists and is not ours (it is of type ipip)"),
             "{error}"
@@ -163,20 +187,24 @@ mod tests {
     fn a_former_lifes_pair_is_taken_over_and_shaped() {
         let mut kernel = FakeKernel::with_underlay();
         let links = kernel.links.clone();
-        let first = ensure(1440, &links, &mut kernel).unwrap();
+        let first = ensure(&TUNNEL_PAIR, 1440, &links, &mut kernel).unwrap();
         assert!(first.changed);
         let links = kernel.links.clone();
-        let second = ensure(1440, &links, &mut kernel).unwrap();
+        let second = ensure(&TUNNEL_PAIR, 1440, &links, &mut kernel).unwrap();
         assert!(!second.changed, "nothing to do");
         assert_eq!(second.tunnel.index, first.tunnel.index);
-        assert!(ensure(1400, &links, &mut kernel).unwrap().changed);
+        assert!(
+            ensure(&TUNNEL_PAIR, 1400, &links, &mut kernel)
+                .unwrap()
+                .changed
+        );
         assert_eq!(
             (kernel.link(TUNNEL).mtu, kernel.link(PEER).mtu),
             (1400, 1400)
         );
         let links = kernel.links.clone();
-        assert!(remove(&links, &mut kernel).unwrap());
-        assert!(find(&kernel.links).unwrap().is_none());
+        assert!(remove(&TUNNEL_PAIR, &links, &mut kernel).unwrap());
+        assert!(find(&TUNNEL_PAIR, &kernel.links).unwrap().is_none());
     }
 
     #[test]

@@ -22,10 +22,10 @@ use crate::platform::{KernelError, TcFilter, TcFilters};
 
 /// Our filter's place among those of an interface. Programs with a lower number come first;
 /// protocol 80 is Calico's number among routes, too.
-const PRIORITY: u16 = 80;
+pub(super) const PRIORITY: u16 = 80;
 const HANDLE: u32 = 1;
 /// Where packets come in.
-const INGRESS: TcHandle = TcHandle {
+pub(super) const INGRESS: TcHandle = TcHandle {
     major: TcHandle::CLSACT.major,
     minor: TcHandle::MIN_INGRESS,
 };
@@ -41,14 +41,7 @@ impl TcFilters for Kernel {
         program: BorrowedFd<'_>,
         name: &str,
     ) -> Result<(), KernelError> {
-        let clsact = RouteNetlinkMessage::NewQueueDiscipline(clsact(interface));
-        match self.socket.request(clsact, NLM_F_CREATE | NLM_F_EXCL) {
-            // EEXIST: clsact itself, or its older form "ingress"; both hold ingress filters.
-            Err((source, _)) if source.raw_os_error() == Some(libc::EEXIST) => {}
-            answer => {
-                answer.map_err(|refused| error("prepare tc on", name_of(interface), refused))?;
-            }
-        }
+        prepare(&mut self.socket, interface)?;
         let mut filter = our_filter(interface);
         filter.attributes.push(TcAttribute::Options(
             [
@@ -111,6 +104,16 @@ impl TcFilters for Kernel {
     }
 }
 
+/// Makes a place for filters at the ingress of an interface, unless there is one.
+pub(super) fn prepare(socket: &mut socket::Socket, interface: u32) -> Result<(), KernelError> {
+    let clsact = RouteNetlinkMessage::NewQueueDiscipline(clsact(interface));
+    match socket.request(clsact, NLM_F_CREATE | NLM_F_EXCL) {
+        // EEXIST: clsact itself, or its older form "ingress"; both hold ingress filters.
+        Err((source, _)) if source.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        answer => answer.map_err(|refused| error("prepare tc on", name_of(interface), refused)),
+    }
+}
+
 /// The interface that a message about a tc filter, or about what may hold one, speaks of;
 /// `None` for all other messages.
 pub(super) fn interface_of(message: &[u8]) -> Option<u32> {
@@ -124,7 +127,7 @@ pub(super) fn interface_of(message: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(index.try_into().ok()?))
 }
 
-fn is_absence(source: &io::Error) -> bool {
+pub(super) fn is_absence(source: &io::Error) -> bool {
     // EINVAL: no clsact there.
     let absences = [libc::ENOENT, libc::ENODEV, libc::EINVAL];
     source

@@ -13,6 +13,7 @@ mod link;
 pub(crate) mod lookup;
 mod neighbour;
 mod parameters;
+mod redirect;
 mod route;
 mod rulesets;
 mod socket;
@@ -21,9 +22,11 @@ pub(crate) mod tables;
 mod tests;
 
 use std::io;
+use std::time::Duration;
 
 use crate::filter::nft;
-use crate::platform::{KernelError, Nftables, Sysctls};
+use crate::offload;
+use crate::platform::{Joining, KernelError, Link, Nftables, Sysctls};
 use crate::sysctl::ProcSys;
 use socket::Socket;
 
@@ -52,6 +55,21 @@ impl Kernel {
 impl Sysctls for Kernel {
     fn set(&mut self, path: &str, value: &str) -> Result<bool, KernelError> {
         self.sysctls.set(path, value)
+    }
+}
+
+impl Joining for Kernel {
+    fn join(
+        &mut self,
+        segments: &Link,
+        joined: &Link,
+        hold: Duration,
+    ) -> Result<bool, KernelError> {
+        offload::join(segments, joined, hold)
+    }
+
+    fn redirect(&mut self, from: u32, to: u32) -> Result<bool, KernelError> {
+        redirect::ensure(&mut self.socket, from, to)
     }
 }
 

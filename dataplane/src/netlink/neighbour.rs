@@ -77,18 +77,35 @@ fn build(neighbour: &Neighbour) -> NeighbourMessage {
 }
 
 fn parse(message: &NeighbourMessage) -> Option<Neighbour> {
-    let mac = message
+    Some(Neighbour {
+        interface: message.header.ifindex,
+        address: address(message)?,
+        mac: mac(message)?,
+    })
+}
+
+fn mac(message: &NeighbourMessage) -> Option<Mac> {
+    message
         .attributes
         .iter()
         .find_map(|attribute| match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => Mac::from_slice(bytes),
             _ => None,
-        });
-    Some(Neighbour {
-        interface: message.header.ifindex,
-        address: address(message)?,
-        mac: mac?,
-    })
+        })
+}
+
+/// The link-layer address of a neighbour that the kernel would send to without asking first.
+pub(super) fn usable(message: &NeighbourMessage) -> Option<Mac> {
+    // Not those that are being asked for, did not answer, or need no address at all.
+    let known = matches!(
+        message.header.state,
+        NeighbourState::Permanent
+            | NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+    );
+    mac(message).filter(|_| known)
 }
 
 /// `None` for neighbours of other families.

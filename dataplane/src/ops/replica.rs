@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::platform::*;
 
@@ -250,5 +251,16 @@ impl TcFilters for Replica {
         self.tc_filters
             .retain(|filter| filter.interface != interface);
         Ok(())
+    }
+}
+
+/// What it depends on is not copied, and no pass asks for it here.
+impl Joining for Replica {
+    fn join(&mut self, _: &Link, _: &Link, _: Duration) -> Result<bool, KernelError> {
+        Ok(false)
+    }
+
+    fn redirect(&mut self, _: u32, _: u32) -> Result<bool, KernelError> {
+        Ok(false)
     }
 }

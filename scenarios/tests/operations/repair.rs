@@ -22,11 +22,15 @@ const ENCAPSULATED: &str = "192.168.2.0/24 via 10.12.22.3 dev tunl0";
 /// hash tables are listed.
 const LOOK: &str = "
     ip route show proto 80
-    ip -o link show | grep tunl0 | sed 's/^[0-9]*: //; s/@[^:]*//; s/ qlen.*//; s/ qdisc [a-z]*//'
+    ip -o link show | grep tunl0 | sed 's/^[0-9]*: //; s/@[^:]*//; s/ qlen.*//; s/ qdisc [a-z]*//' | sort
     ip -o address show dev tunl0 | sed 's/^[0-9]*: //'
     ip neighbour show nud permanent | sort
     for device in ens192 $(ls /sys/class/net | grep -x tunl0-x); do
         tc filter show dev $device ingress | grep -o 'podlab-[a-z]*'
+    done
+    for device in $(ls /sys/class/net | grep -x tunl0-gro); do
+        tc filter show dev $device ingress | grep -o 'mirred.*'
+        grep . /sys/class/net/$device/gro_flush_timeout
     done
     sysctl net.ipv4.ip_forward
     cd /proc/sys/net/ipv4/conf
@@ -136,6 +140,23 @@ async fn the_pair_of_devices_is_back(
     #[case] damage: &str,
 ) -> Result<()> {
     is_undone(&boot(backend).await?, damage).await
+}
+
+/// Proves the same of the devices that a stream's segments go through to be joined: with half of
+/// them gone, every stream between nodes would stand still while pings are answered.
+#[rstest]
+#[case::pair_gone("ip link del tunl0-gro")]
+#[case::end_down("ip link set tunl0-seg down")]
+#[case::mtu("ip link set tunl0-gro mtu 1300")]
+#[case::redirect_gone("tc filter del dev tunl0-gro ingress")]
+#[case::place_gone("tc qdisc del dev tunl0-gro clsact")]
+#[case::redirect_elsewhere(
+    "tc filter del dev tunl0-gro ingress; tc filter add dev tunl0-gro ingress pref 80 \
+     protocol ip u32 match u32 0 0 action mirred egress redirect dev lo"
+)]
+#[podlab::test]
+async fn the_way_of_streams_is_back(#[case] damage: &str) -> Result<()> {
+    is_undone(&boot("userspace").await?, damage).await
 }
 
 /// Proves the same of the tc programs: one that is missing lets the tunnel's packets run into

@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 pub(crate) use program::ProgramError;
 use program::{Programs, TunnelEnds};
 
-use super::veth::{self, PEER, Pair};
+use super::veth::{self, PEER, Pair, TUNNEL_PAIR};
 use super::{EncapError, Encapsulation, TunnelSpec};
 use crate::compare::{self, Row};
 use crate::desired::Peers;
@@ -58,7 +58,7 @@ impl Encapsulation for Ebpf {
             tunnel,
             peer,
             changed,
-        } = veth::ensure(spec.mtu, links, platform)?;
+        } = veth::ensure(&TUNNEL_PAIR, spec.mtu, links, platform)?;
         let ends = TunnelEnds {
             tunnel: tunnel.index,
             mac: tunnel.mac.unwrap_or(Mac([0; 6])),
@@ -95,7 +95,7 @@ impl Encapsulation for Ebpf {
         links: &[Link],
         platform: &mut dyn Platform,
     ) -> Result<Vec<Row>, EncapError> {
-        let mut compared = vec![veth::compare(spec.mtu, links)];
+        let mut compared = vec![veth::compare(PEER, spec.mtu, links)];
         let name = |index: u32| {
             let link = links.iter().find(|link| link.index == index);
             link.map_or_else(|| format!("#{index}"), |link| link.name.clone())

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::desired::Peers;
+use crate::mac::Mac;
 
 /// What may change while packets flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,21 @@ pub(super) struct Settings {
     pub peers: Peers,
     /// Index of the underlay interface.
     pub underlay: u32,
+    /// Where segments are joined on their way there.
+    pub joiner: Option<Joiner>,
+}
+
+/// The way through the kernel's receive offload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joiner {
+    /// Index of the interface that takes segments.
+    pub segments: u32,
+    /// Index of the interface at which they are joined.
+    pub joined: u32,
+    /// Link-layer address of the underlay interface, which they leave by in the end.
+    pub mac: Mac,
+    /// MTU of both in bytes.
+    pub mtu: u32,
 }
 
 /// The agent's end. Dropping it ends the thread.

@@ -8,8 +8,9 @@ use super::control::{self, Control, Orders, Settings};
 use super::drops::Drops;
 use super::inbound::{self, Inbound};
 use super::next_hop::NextHops;
-use super::outbound::Outbound;
+use super::outbound::{self, Outbound};
 use super::socket::{self, SocketError};
+use super::streams::Streams;
 use crate::netlink::lookup::RouteLookup;
 use crate::platform::KernelError;
 
@@ -49,6 +50,7 @@ impl Engine {
         let outbound = {
             let (tap, sender) = (socket::tap(ends.peer)?, socket::sender()?);
             let next_hops = NextHops::new(RouteLookup::new()?, ends.tunnel);
+            let launcher = outbound::launcher(&settings);
             let (settings, drops) = (Arc::clone(&settings), Arc::clone(&drops));
             Thread::start("tunl0-out", move |orders| {
                 let outbound = Outbound {
@@ -58,6 +60,8 @@ impl Engine {
                     settings,
                     orders,
                     drops,
+                    launcher,
+                    streams: Streams::default(),
                 };
                 outbound.run();
             })?

@@ -42,7 +42,7 @@ impl Inbound {
     pub(super) fn run(mut self) {
         let mut frames = Received::new(PACKETS);
         let mut coalescer = Coalescer::default();
-        let mut queue = Queue::new();
+        let mut queue = Queue::default();
         loop {
             match self.orders.next() {
                 Order::Nothing => {}
@@ -96,9 +96,9 @@ impl Inbound {
         }
         coalescer.drain(frames.buffer(), |delivery| {
             let head = FrameHead::new(&delivery.vnet, self.ends.peer, self.ends.tunnel);
-            queue.push(None, &[head.bytes(), delivery.headers], delivery.pieces);
+            queue.push(0, None, &[head.bytes(), delivery.headers], delivery.pieces);
         });
-        queue.flush(&self.injector, frames.buffer(), |error| {
+        queue.flush(&[&self.injector], frames.buffer(), |error| {
             self.drops.count(Drop::on_delivering(error));
         });
     }

@@ -2,7 +2,7 @@
 //! kernels without an ipip device and users without the right to load BPF programs.
 //!
 //! ```text
-//! routing table ─► tunl0 ═veth═ tunl0-x ─► tap ─► encapsulate ─► sender ─► underlay
+//! routing table ─► tunl0 ═veth═ tunl0-x ─► tap ─► encapsulate ─► sender, joiner ─► underlay
 //! underlay ─► receiver ─► decapsulate ─► injector ─► tunl0-x ═veth═ tunl0 ─► routing table
 //! ```
 //!
@@ -17,18 +17,21 @@ mod control;
 mod drops;
 mod engine;
 mod inbound;
+mod joiner;
 mod next_hop;
 mod outbound;
 mod packet;
 mod socket;
+mod streams;
 
-use super::veth::{self, PEER, Pair};
+use super::veth::{self, PEER, Pair, TUNNEL_PAIR};
 use super::{EncapError, Encapsulation, TunnelSpec, named};
 use crate::compare::Row;
 use crate::mac::Mac;
+use crate::netlink::events::Event;
 use crate::platform::{Link, Platform};
 use crate::report;
-use control::Settings;
+use control::{Joiner, Settings};
 use engine::{Ends, Engine};
 
 pub(crate) use engine::UserspaceError;
@@ -37,8 +40,10 @@ pub(crate) use engine::UserspaceError;
 #[derive(Default)]
 pub(crate) struct Userspace {
     engine: Option<Engine>,
-    /// What the log was told last.
+    joiner: Option<Joiner>,
+    /// What the log was told last: of drops, and of the joiner.
     told: String,
+    refusal: String,
 }
 
 impl Encapsulation for Userspace {
@@ -61,15 +66,26 @@ impl Encapsulation for Userspace {
         links: &[Link],
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
-        let pair = veth::ensure(spec.mtu, links, platform)?;
+        let pair = veth::ensure(&TUNNEL_PAIR, spec.mtu, links, platform)?;
+        let (joiner_changed, joiner) = self.joiner(spec, links, platform);
         let settings = Settings {
             node_address: spec.node_address,
             peers: spec.peers.clone(),
             underlay: spec.underlay.index,
+            joiner,
         };
+        self.joiner = joiner;
         self.carry(ends(&pair), settings)?;
         self.tell_drops();
-        Ok(pair.changed)
+        Ok(pair.changed || joiner_changed)
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        let Event::TcFilter { interface } = event else {
+            return false;
+        };
+        self.joiner
+            .is_some_and(|joiner| joiner.concerns(*interface))
     }
 
     fn is_at_work(&mut self, links: &[Link], _platform: &mut dyn Platform) -> bool {
@@ -90,22 +106,45 @@ impl Encapsulation for Userspace {
             }
         };
         let ends = named(links, PEER).into_iter().chain([spec.underlay]);
-        let pair = veth::compare(spec.mtu, links);
+        let pair = veth::compare(PEER, spec.mtu, links);
         Ok([pair].into_iter().chain(ends.map(socket)).collect())
     }
 
     fn withdraw(
         &mut self,
         _underlay: &Link,
-        _links: &[Link],
-        _platform: &mut dyn Platform,
+        links: &[Link],
+        platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
         // A former life's sockets have gone with it.
-        Ok(false)
+        veth::remove(&joiner::PAIR, links, platform)
     }
 }
 
 impl Userspace {
+    /// Brings the joiner into place. Without one packets are carried all the same.
+    fn joiner(
+        &mut self,
+        spec: &TunnelSpec<'_>,
+        links: &[Link],
+        platform: &mut dyn Platform,
+    ) -> (bool, Option<Joiner>) {
+        match joiner::ensure(spec, links, platform) {
+            Ok(ensured) => {
+                self.refusal.clear();
+                ensured
+            }
+            Err(error) => {
+                let refusal = report::line(&error);
+                if refusal != self.refusal {
+                    tracing::warn!("userspace: packets are sent one by one: {refusal}");
+                    self.refusal = refusal;
+                }
+                (false, None)
+            }
+        }
+    }
+
     fn carry(&mut self, ends: Ends, settings: Settings) -> Result<(), UserspaceError> {
         match &mut self.engine {
             Some(engine) if engine.serves(ends) => engine.follow(settings),
@@ -129,6 +168,11 @@ impl Userspace {
             self.told = drops;
         }
     }
+}
+
+/// Removes what is this backend's alone. Returns what was done.
+pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
+    veth::clean(&joiner::PAIR, platform)
 }
 
 fn ends(pair: &Pair) -> Ends {

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::netlink::lookup::RouteLookup;
+use crate::netlink::lookup::{Changed, Hop, RouteLookup};
 
 /// Where answers come from.
 pub(super) trait Routing {
     /// The gateway by which a packet to `destination` leaves through `interface`.
     fn gateway(&mut self, destination: Ipv4Addr, interface: u32) -> Option<Ipv4Addr>;
-    /// Whether answers may be others than at the last call.
-    fn changed(&mut self) -> bool;
+    /// The first step on the way to another node.
+    fn hop(&mut self, node: Ipv4Addr) -> Option<Hop>;
+    /// Which answers may be others than at the last call.
+    fn changed(&mut self) -> Changed;
 }
 
 impl Routing for RouteLookup {
@@ -20,7 +22,11 @@ impl Routing for RouteLookup {
         RouteLookup::gateway(self, destination, interface)
     }
 
-    fn changed(&mut self) -> bool {
+    fn hop(&mut self, node: Ipv4Addr) -> Option<Hop> {
+        RouteLookup::hop(self, node)
+    }
+
+    fn changed(&mut self) -> Changed {
         RouteLookup::changed(self)
     }
 }
@@ -42,6 +48,8 @@ pub(super) struct NextHops<R> {
     /// What was known until shortly before the last change, and when that was.
     former: HashMap<Ipv4Addr, Ipv4Addr>,
     changed: Option<Instant>,
+    /// The way to other nodes, also that there is none: of one that comes, the kernel tells.
+    hops: HashMap<Ipv4Addr, Option<Hop>>,
 }
 
 impl<R: Routing> NextHops<R> {
@@ -53,20 +61,37 @@ impl<R: Routing> NextHops<R> {
             known: HashMap::new(),
             former: HashMap::new(),
             changed: None,
+            hops: HashMap::new(),
         }
     }
 
     /// To be called before packets are looked up: asks for everything again if a route may have
     /// changed. A thousand routes may change at once; what of it is needed is asked for.
     pub(super) fn refresh(&mut self) {
-        if !self.routing.changed() {
-            return;
+        let changed = self.routing.changed();
+        if changed.routes || changed.neighbours {
+            self.hops.clear();
         }
-        if !self.has_waited() || self.former.len() + self.known.len() > MOST {
-            self.former.clear();
+        if changed.routes {
+            if !self.has_waited() || self.former.len() + self.known.len() > MOST {
+                self.former.clear();
+            }
+            self.former.extend(self.known.drain());
+            self.changed = Some(Instant::now());
         }
-        self.former.extend(self.known.drain());
-        self.changed = Some(Instant::now());
+    }
+
+    /// The first step on the way to another node.
+    pub(super) fn hop(&mut self, node: Ipv4Addr) -> Option<Hop> {
+        if let Some(hop) = self.hops.get(&node) {
+            return *hop;
+        }
+        let hop = self.routing.hop(node);
+        if self.hops.len() >= MOST {
+            self.hops.clear();
+        }
+        self.hops.insert(node, hop);
+        hop
     }
 
     /// Whether packets from before the last change may still be here.
@@ -94,11 +119,14 @@ impl<R: Routing> NextHops<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mac::Mac;
 
     #[derive(Default)]
     struct Table {
         gateway: Option<Ipv4Addr>,
+        hop: Option<Hop>,
         changed: bool,
+        neighbours: bool,
         asked: usize,
     }
 
@@ -109,8 +137,16 @@ mod tests {
             self.gateway
         }
 
-        fn changed(&mut self) -> bool {
-            std::mem::take(&mut self.changed)
+        fn hop(&mut self, _: Ipv4Addr) -> Option<Hop> {
+            self.asked += 1;
+            self.hop
+        }
+
+        fn changed(&mut self) -> Changed {
+            Changed {
+                routes: std::mem::take(&mut self.changed),
+                neighbours: std::mem::take(&mut self.neighbours),
+            }
         }
     }
 
@@ -129,6 +165,31 @@ mod tests {
         hops.routing.changed = true;
         hops.refresh();
         assert_eq!(hops.gateway(pod), Some(two));
+    }
+
+    #[test]
+    fn a_neighbour_that_comes_is_noticed_and_asks_for_no_routes() {
+        let node = Ipv4Addr::new(10, 12, 22, 3);
+        let mut hops = NextHops::new(Table::default(), 7);
+        hops.routing.gateway = Some(node);
+        hops.gateway(Ipv4Addr::LOCALHOST);
+        assert_eq!((hops.hop(node), hops.hop(node)), (None, None));
+        assert_eq!(hops.routing.asked, 2, "that there is none is remembered");
+        let there = Some(Hop {
+            interface: 7,
+            mac: Mac([2; 6]),
+            mtu: None,
+        });
+        hops.routing.hop = there;
+        hops.routing.neighbours = true;
+        hops.refresh();
+        assert_eq!(hops.hop(node), there);
+        hops.gateway(Ipv4Addr::LOCALHOST);
+        assert_eq!(hops.routing.asked, 3, "the route was still known");
+        hops.routing.hop = None;
+        hops.routing.changed = true;
+        hops.refresh();
+        assert_eq!(hops.hop(node), None, "it went with its route");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub(super) mod checksum;
 pub(super) mod coalesce;
+pub(super) mod connection;
 pub(super) mod decapsulate;
 pub(super) mod ecn;
 pub(super) mod encapsulate;

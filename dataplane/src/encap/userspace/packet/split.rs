@@ -25,7 +25,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// IPv4 and transport header, checksums included.
+    /// IPv4 and transport header; the transport's checksum as [`Checksums`] has it.
     pub(crate) fn headers(&self) -> &[u8] {
         &self.headers[..self.header_len]
     }
@@ -36,6 +36,15 @@ impl Segment {
     }
 }
 
+/// What the segments' transport checksums shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    /// As on a wire.
+    Finished,
+    /// Those of the pseudo-headers alone, to be completed by whoever is next.
+    Left,
+}
+
 /// The segments of a super-packet, in order.
 pub(crate) struct Segments<'a> {
     packet: &'a [u8],
@@ -44,13 +53,18 @@ pub(crate) struct Segments<'a> {
     header_len: usize,
     size: usize,
     next: usize,
-    count: u16,
+    checksums: Checksums,
 }
 
 impl<'a> Segments<'a> {
     /// `packet` is the super-packet from its IPv4 header to its end; a segment carries up to
     /// `size` bytes of its payload. `None` when it is not what `gso` says.
-    pub(crate) fn new(packet: &'a [u8], ip: Ipv4, gso: Gso, size: u16) -> Option<Self> {
+    pub(crate) fn new(
+        packet: &'a [u8],
+        ip: Ipv4,
+        (gso, size): (Gso, u16),
+        checksums: Checksums,
+    ) -> Option<Self> {
         let transport = Transport::of(&ip)?;
         let size = usize::from(size);
         let segment = packet.get(ip.header_len..)?;
@@ -68,7 +82,7 @@ impl<'a> Segments<'a> {
             header_len,
             size,
             next: header_len,
-            count: 0,
+            checksums,
         })
     }
 }
@@ -81,6 +95,8 @@ impl Iterator for Segments<'_> {
         if payload.is_empty() {
             return None;
         }
+        let before = self.next - self.header_len;
+        let count = before / self.size;
         let mut headers = [0; HEADERS];
         headers[..self.header_len].copy_from_slice(&self.packet[..self.header_len]);
         let (ip_header, transport_header) =
@@ -90,14 +106,13 @@ impl Iterator for Segments<'_> {
         ipv4::rewrite(
             ip_header,
             u16::try_from(total_len).unwrap_or(u16::MAX),
-            self.ip.id.wrapping_add(self.count),
+            self.ip.id.wrapping_add(count as u16),
         );
         let length = total_len - self.ip.header_len;
         let unchecked = match self.transport {
             Transport::Tcp => {
-                let before = self.next - self.header_len;
                 let last = payload.end == self.packet.len();
-                tcp_header(transport_header, before, self.count == 0, last);
+                tcp_header(transport_header, before, last);
                 false
             }
             Transport::Udp => {
@@ -110,13 +125,18 @@ impl Iterator for Segments<'_> {
             let at = self.transport.checksum_at();
             transport_header[at..at + 2].fill(0);
             let sum = self.transport.pseudo(&self.ip, length);
-            let sum = sum.bytes(transport_header);
-            let checksum = sum.bytes(&self.packet[payload.clone()]).checksum();
-            transport_header[at..at + 2].copy_from_slice(&self.transport.on_the_wire(checksum));
+            let checksum = match self.checksums {
+                Checksums::Left => sum.partial(),
+                Checksums::Finished => {
+                    let sum = sum.bytes(transport_header);
+                    let checksum = sum.bytes(&self.packet[payload.clone()]).checksum();
+                    self.transport.on_the_wire(checksum)
+                }
+            };
+            transport_header[at..at + 2].copy_from_slice(&checksum);
         }
 
         self.next = payload.end;
-        self.count = self.count.wrapping_add(1);
         Some(Segment {
             headers,
             header_len: self.header_len,
@@ -126,12 +146,12 @@ impl Iterator for Segments<'_> {
 }
 
 /// Makes the super-packet's TCP header that of the segment with `before` bytes before it.
-fn tcp_header(header: &mut [u8], before: usize, first: bool, last: bool) {
+fn tcp_header(header: &mut [u8], before: usize, last: bool) {
     let mut sequence = [0; 4];
     sequence.copy_from_slice(&header[tcp::SEQUENCE]);
     let sequence = u32::from_be_bytes(sequence).wrapping_add(before as u32);
     header[tcp::SEQUENCE].copy_from_slice(&sequence.to_be_bytes());
-    if !first {
+    if before > 0 {
         header[tcp::FLAGS] &= !tcp::CWR;
     }
     if !last {

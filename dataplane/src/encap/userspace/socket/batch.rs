@@ -88,6 +88,7 @@ impl Received {
 /// Packets to send, each made of a head of its own and pieces of somebody's buffer.
 ///
 /// `HEAD` is the longest head in bytes.
+#[derive(Default)]
 pub(crate) struct ToSend<const HEAD: usize> {
     packets: Vec<Packet<HEAD>>,
     pieces: Vec<Range<usize>>,
@@ -96,6 +97,7 @@ pub(crate) struct ToSend<const HEAD: usize> {
 }
 
 struct Packet<const HEAD: usize> {
+    socket: usize,
     head: [u8; HEAD],
     head_len: usize,
     pieces: usize,
@@ -104,19 +106,22 @@ struct Packet<const HEAD: usize> {
 }
 
 impl<const HEAD: usize> ToSend<HEAD> {
-    pub(crate) fn new() -> Self {
-        Self {
-            packets: Vec::new(),
-            pieces: Vec::new(),
-            headers: Vec::new(),
-            parts: Vec::new(),
-        }
+    /// How many packets wait.
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
     }
 
-    /// Adds a packet: `heads` one after the other, then `pieces` of the buffer that
-    /// [`ToSend::flush`] gets.
-    pub(crate) fn push(&mut self, to: Option<Ipv4Addr>, heads: &[&[u8]], pieces: &[Range<usize>]) {
+    /// Adds a packet for one of the sockets that [`ToSend::flush`] gets: `heads` one after the
+    /// other, then `pieces` of its buffer.
+    pub(crate) fn push(
+        &mut self,
+        socket: usize,
+        to: Option<Ipv4Addr>,
+        heads: &[&[u8]],
+        pieces: &[Range<usize>],
+    ) {
         let mut packet = Packet {
+            socket,
             head: [0; HEAD],
             head_len: 0,
             pieces: pieces.len(),
@@ -131,55 +136,20 @@ impl<const HEAD: usize> ToSend<HEAD> {
         self.pieces.extend_from_slice(pieces);
     }
 
-    /// How many packets wait.
-    pub(crate) fn len(&self) -> usize {
-        self.packets.len()
-    }
-
-    /// Sends all, and waits for a while where the socket's queue is full. What the kernel does
-    /// not take is handed to `failed` and left out.
+    /// Sends all in their order, and waits for a while where a socket's queue is full. What the
+    /// kernel does not take is handed to `failed` and left out.
     pub(crate) fn flush(
         &mut self,
-        socket: &OwnedFd,
+        sockets: &[&OwnedFd],
         buffer: &[u8],
         mut failed: impl FnMut(&io::Error),
     ) {
         self.gather(buffer);
-        let mut waited = false;
-        let mut rest = &mut self.headers[..];
-        while !rest.is_empty() {
-            // SAFETY: every header points to parts, and an address, that `gather` took from
-            // `self` and `buffer`; nothing of that has moved since.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    rest.as_mut_ptr(),
-                    rest.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            let skip = match usize::try_from(sent) {
-                Ok(sent) => {
-                    waited = false;
-                    sent
-                }
-                Err(_) => {
-                    let error = io::Error::last_os_error();
-                    match error.kind() {
-                        io::ErrorKind::Interrupted => 0,
-                        io::ErrorKind::WouldBlock if !waited => {
-                            waited = true;
-                            writable(socket);
-                            0
-                        }
-                        _ => {
-                            failed(&error);
-                            1
-                        }
-                    }
-                }
-            };
-            rest = &mut rest[skip..];
+        let mut first = 0;
+        for run in self.packets.chunk_by(|a, b| a.socket == b.socket) {
+            let headers = &mut self.headers[first..first + run.len()];
+            send(sockets[run[0].socket], headers, &mut failed);
+            first += run.len();
         }
         self.headers.clear();
         self.packets.clear();
@@ -209,6 +179,42 @@ impl<const HEAD: usize> ToSend<HEAD> {
             }
             self.headers.push(header);
             first += count;
+        }
+    }
+}
+
+/// Sends what the headers point to; that has to be unchanged since they were gathered.
+fn send(socket: &OwnedFd, headers: &mut [mmsghdr], mut failed: impl FnMut(&io::Error)) {
+    let mut waited = false;
+    let mut done = 0;
+    while done < headers.len() {
+        let rest = &mut headers[done..];
+        // SAFETY: every header points to parts, and an address, that `gather` took from the
+        // packets and the buffer; the caller has not touched either since.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                rest.as_mut_ptr(),
+                rest.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        if let Ok(sent) = usize::try_from(sent) {
+            waited = false;
+            done += sent;
+            continue;
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if !waited => {
+                waited = true;
+                writable(socket);
+            }
+            _ => {
+                failed(&error);
+                done += 1;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`tap`] on `tunl0-x` | frames that the node routed into `tunl0` |
 //! | [`sender`] | outer packets to other nodes |
+//! | [`launcher`] on the underlay | those of them that are super-packets |
 //! | [`receiver`] on the underlay | outer packets from other nodes |
 //! | [`claim`] | nothing; it says that protocol 4 is somebody's |
 //! | [`injector`] on `tunl0-x` | inner packets, on their way to `tunl0` |
@@ -58,6 +59,16 @@ pub(super) fn injector(peer: u32) -> Result<OwnedFd, SocketError> {
         let socket = packet_socket()?;
         deepen(&socket);
         bind(&socket, peer, 0)?;
+        Ok(socket)
+    })
+}
+
+/// Sends super-packets out of the interface `underlay`, which no raw socket can. Receives nothing.
+pub(super) fn launcher(underlay: u32) -> Result<OwnedFd, SocketError> {
+    named("open a packet socket for super-packets", || {
+        let socket = packet_socket()?;
+        deepen(&socket);
+        bind(&socket, underlay, 0)?;
         Ok(socket)
     })
 }

@@ -3,26 +3,75 @@
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::super::encapsulate::encapsulate;
+use super::super::connection::TcpPacket;
+use super::super::encapsulate::{Ways, encapsulate};
 use super::super::vnet::{Gso, Vnet};
 use super::*;
 use crate::encap::userspace::drops::Drop;
 
+/// One route, and the way to its node.
+struct Table {
+    /// The next hop, if packets go through the joiner.
+    join: Option<Mac>,
+    /// What was asked about.
+    asked: Vec<(TcpPacket, Option<u16>)>,
+}
+
+impl Ways for Table {
+    fn gateway(&mut self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        (destination == OTHER_POD).then_some(OTHER_NODE)
+    }
+
+    fn join(&mut self, to: Ipv4Addr, packet: &TcpPacket, size: Option<u16>) -> Option<Mac> {
+        assert_eq!(to, OTHER_NODE);
+        self.asked.push((*packet, size));
+        self.join
+    }
+}
+
 /// The outer packets as they are handed to the kernel.
 pub(super) fn sent(frame: &mut [u8]) -> Result<Vec<Vec<u8>>, Drop> {
+    let mut table = Table {
+        join: None,
+        asked: Vec::new(),
+    };
     let mut packets = Vec::new();
-    encapsulate(
-        frame,
-        NODE,
-        |destination| (destination == OTHER_POD).then_some(OTHER_NODE),
-        |outer| {
-            assert_eq!(outer.to, OTHER_NODE);
-            packets.push((outer.headers.to_vec(), outer.rest));
-        },
-    )?;
+    encapsulate(frame, NODE, &mut table, |outer| {
+        assert_eq!(outer.to, OTHER_NODE);
+        assert!(outer.join.is_none());
+        packets.push((outer.headers.to_vec(), outer.rest));
+    })?;
     let whole =
         |(headers, rest): (Vec<u8>, std::ops::Range<usize>)| [&headers, &frame[rest]].concat();
     Ok(packets.into_iter().map(whole).collect())
+}
+
+/// The same through the joiner, as it is handed over: virtio header, destination and packet.
+fn joined(frame: &mut [u8]) -> Vec<(Vnet, Mac, Vec<u8>)> {
+    let mut table = Table {
+        join: Some(Mac([7; 6])),
+        asked: Vec::new(),
+    };
+    let mut packets = Vec::new();
+    encapsulate(frame, NODE, &mut table, |outer| {
+        let join = outer.join.expect("it goes through the joiner");
+        packets.push((join.vnet, join.mac, outer.headers.to_vec(), outer.rest));
+    })
+    .expect("it can be sent");
+    let whole = |(vnet, mac, headers, rest): (Vnet, Mac, Vec<u8>, std::ops::Range<usize>)| {
+        (vnet, mac, [&headers, &frame[rest]].concat())
+    };
+    packets.into_iter().map(whole).collect()
+}
+
+/// Does what is left to be done about an outer packet's inner checksum.
+fn finish(vnet: &Vnet, packet: &mut [u8]) {
+    let Some((start, offset)) = vnet.checksum else {
+        return;
+    };
+    let start = usize::from(start) - ETHERNET;
+    let sum = slow_checksum(&packet[start..]);
+    packet[start + usize::from(offset)..][..2].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn word(packet: &[u8], at: usize) -> u16 {
@@ -206,6 +255,71 @@ fn a_wrong_super_packet_is_dropped(#[case] sample: Sample, #[case] gso: Gso, #[c
         sent(&mut frame(&vnet, &sample.partial())),
         Err(Drop::SentUnknownGso)
     );
+}
+
+/// Proves that only streams are asked for their way: packets that may be fragmented need a raw
+/// socket's identification, and of others the kernel joins none.
+#[rstest]
+#[case::stream(Sample::with_payload(3000), Some(1000), Some(Some(1000)))]
+#[case::acknowledgement(Sample::with_payload(0), None, Some(None))]
+#[case::may_be_fragmented(Sample { dont_fragment: false, ..Sample::with_payload(3000) }, Some(1000), None)]
+#[case::datagrams(Sample::udp(3000), Some(1000), None)]
+fn streams_are_asked_for_their_way(
+    #[case] sample: Sample,
+    #[case] size: Option<u16>,
+    #[case] expected: Option<Option<u16>>,
+) {
+    let mut table = Table {
+        join: None,
+        asked: Vec::new(),
+    };
+    let vnet = match size {
+        Some(size) => sample.gso(size),
+        None => Vnet::default(),
+    };
+    encapsulate(
+        &mut frame(&vnet, &sample.partial()),
+        NODE,
+        &mut table,
+        |_| (),
+    )
+    .unwrap();
+    let asked: Vec<_> = table
+        .asked
+        .iter()
+        .map(|(packet, size)| (packet.length, *size))
+        .collect();
+    let expected = expected.map(|size| (sample.payload.len(), size));
+    assert_eq!(asked, expected.into_iter().collect::<Vec<_>>());
+}
+
+proptest! {
+    /// Proves that what goes through the joiner is what a raw socket would have sent: the same
+    /// packets, with nothing left to do but one checksum of the inner ones.
+    #[test]
+    fn the_joiner_gets_the_packets_of_the_raw_socket(
+        length in 1usize..5000,
+        size in 200u16..3000,
+        tos: u8,
+        sequence: u32,
+        gso: bool,
+        words in 0usize..=10,
+    ) {
+        let options = vec![1; words * 4];
+        let sample = Sample { tos, sequence, options, ..Sample::with_payload(length) };
+        let vnet = Vnet { gso: sample.gso(size).gso.filter(|_| gso), ..sample.gso(size) };
+        let raw = sent(&mut frame(&vnet, &sample.partial())).unwrap();
+        let joined = joined(&mut frame(&vnet, &sample.partial()));
+        prop_assert_eq!(raw.len(), joined.len());
+        for (mut raw, (vnet, mac, mut packet)) in raw.into_iter().zip(joined) {
+            prop_assert_eq!((mac, vnet.gso, vnet.ecn), (Mac([7; 6]), None, false));
+            finish(&vnet, &mut packet);
+            // The kernel does.
+            let sum = slow_checksum(&raw[..20]);
+            raw[10..12].copy_from_slice(&sum.to_be_bytes());
+            prop_assert_eq!(raw, packet);
+        }
+    }
 }
 
 proptest! {
