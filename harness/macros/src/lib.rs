@@ -56,15 +56,15 @@ fn expand(Needs(needs): &Needs, function: &ItemFn) -> syn::Result<TokenStream> {
     }
     let name = &signature.ident;
     let call = match signature.asyncness {
-        Some(_) => quote!(::podlab::suite::block_on(#name())),
-        None => quote!(#name()),
+        Some(_) => quote!(::podlab::suite::run(#name())),
+        None => quote!(::podlab::suite::IntoOutcome::into_outcome(#name())),
     };
     Ok(quote! {
         #function
 
         const _: () = {
             fn run() -> ::podlab::suite::Outcome {
-                ::podlab::suite::IntoOutcome::into_outcome(#call)
+                #call
             }
             ::podlab::__private::inventory::submit! {
                 ::podlab::suite::Test::new(

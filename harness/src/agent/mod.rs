@@ -42,6 +42,12 @@ pub trait Agent: fmt::Debug + Send + Sync {
         "tunl0"
     }
 
+    /// How to ask it on `node` what it wants and what the kernel has, for the report of a failed
+    /// test; it is to change nothing. `None` when it has no such command.
+    fn status_program(&self, _node: &str, _datastore: &Path) -> Option<Program> {
+        None
+    }
+
     /// The name of the file in [`FOLDER`] in which it keeps the MTU of pods that are wired from
     /// now on, in decimal digits, as Calico's agent does in `/var/lib/calico/mtu`. Without it, or
     /// while there is no such file, pods are wired with the MTU of their pool or underlay.
@@ -92,25 +98,36 @@ impl PodlabAgent {
     }
 }
 
+impl PodlabAgent {
+    /// What `run` and `status` have in common.
+    fn command(&self, command: &str, node: &str, datastore: &Path) -> Result<Program, AgentError> {
+        let binary = match &self.binary {
+            Some(path) => path.clone(),
+            None => locate::podlab_agent()?,
+        };
+        Ok(Program::new(binary)
+            .arg(command)
+            .arg("--datastore")
+            .arg(datastore)
+            .args(["--node", node])
+            .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")])
+            .arg("--mtu-file")
+            .arg(Path::new(FOLDER).join(MTU_FILE)))
+    }
+}
+
 impl Agent for PodlabAgent {
     fn name(&self) -> &str {
         "podlab-agent"
     }
 
     fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
-        let binary = match &self.binary {
-            Some(path) => path.clone(),
-            None => locate::podlab_agent()?,
-        };
-        Ok(Program::new(binary)
-            .arg("run")
-            .arg("--datastore")
-            .arg(datastore)
-            .args(["--node", node])
-            .args(["--encap", self.encapsulation.as_deref().unwrap_or("auto")])
-            .arg("--mtu-file")
-            .arg(Path::new(FOLDER).join(MTU_FILE))
-            .args(&self.arguments))
+        let program = self.command("run", node, datastore)?;
+        Ok(program.args(&self.arguments))
+    }
+
+    fn status_program(&self, node: &str, datastore: &Path) -> Option<Program> {
+        self.command("status", node, datastore).ok()
     }
 
     fn mtu_file(&self) -> Option<&str> {

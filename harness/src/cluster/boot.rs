@@ -7,6 +7,7 @@ use super::files::Files;
 use super::timing::Stopwatch;
 use super::{Cluster, Current, Inner, World};
 use crate::agent::Agent;
+use crate::bundle::scope::Scope;
 use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::event::{EventLog, Kind, Role};
@@ -42,6 +43,7 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
         events,
         faults,
         report: Default::default(),
+        scope: Scope::current(),
         _state: state,
     };
     let fabric = watch.lap();
@@ -50,20 +52,34 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
         before: &Plan::default(),
         after: &plan,
     };
-    let mut report = difference.apply().await?;
+    let mut report = match difference.apply().await {
+        Ok(report) => report,
+        Err(error) => {
+            // What came to be of it tells why; without a scope it is dropped here.
+            enrol(cluster);
+            return Err(error);
+        }
+    };
     report.namespaces += fabric;
     cluster.report = report;
     cluster.events.record(Kind::Booted {
         after: report.total(),
     });
     cluster.current = Current { spec, plan }.into();
-    let cluster = Cluster {
-        inner: Arc::new(cluster),
-    };
+    let cluster = enrol(cluster);
     for node in cluster.nodes() {
         node.miss_agent().await?;
     }
     Ok(cluster)
+}
+
+/// The first handle on a cluster, which belongs to its scope from now on.
+fn enrol(cluster: Inner) -> Cluster {
+    let cluster = Arc::new(cluster);
+    if let Some(scope) = &cluster.scope {
+        scope.booted(&cluster);
+    }
+    Cluster::of(cluster)
 }
 
 /// The machine between the nodes. It forwards from the start: it is the gateway.

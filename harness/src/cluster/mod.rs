@@ -5,6 +5,7 @@ mod change;
 mod container;
 mod difference;
 mod files;
+mod hold;
 mod node;
 mod pod;
 mod port;
@@ -18,12 +19,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tempfile::TempDir;
 
 pub use container::Container;
+pub(crate) use hold::Hold;
 pub(crate) use node::DATASTORE_IN_NODE;
 pub use node::Node;
 pub use pod::Pod;
 pub use timing::BootReport;
 
 use crate::agent::{Agent, PodlabAgent};
+use crate::bundle::scope::Scope;
 use crate::capture::CaptureBuilder;
 use crate::datastore::Datastore;
 use crate::error::Error;
@@ -38,13 +41,17 @@ use pod::PodState;
 
 /// A running cluster. Cheap to clone; it is taken down when the last handle on it, or on one of
 /// its nodes or pods, is dropped.
+///
+/// In a [`#[podlab::test]`](crate::test) this happens at the next await after that, or at the end
+/// of the test: by then it is known whether the test has failed, and then the cluster is kept
+/// until the [evidence](crate::bundle) is collected.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    inner: Arc<Hold>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     fabric: Machine,
     world: RwLock<World>,
     /// Held while a change is made: there is one at a time.
@@ -55,6 +62,8 @@ struct Inner {
     events: EventLog,
     faults: Faults,
     report: BootReport,
+    /// The test that it belongs to, if somebody watches over one.
+    scope: Option<Arc<Scope>>,
     /// The cluster's files on the sandbox's tmpfs; removed with the cluster.
     _state: TempDir,
 }
@@ -74,6 +83,13 @@ struct Current {
 }
 
 impl Cluster {
+    /// A handle on a cluster that nobody may have a handle on any more.
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self {
+            inner: Hold::new(inner),
+        }
+    }
+
     /// Starts a specification; finish it with [`ClusterSpec::boot`].
     pub fn builder() -> ClusterSpec {
         ClusterSpec::default()
@@ -124,6 +140,11 @@ impl Cluster {
     /// What the cluster shall be now. Waits for a change that is being made.
     pub(crate) async fn plan(&self) -> Plan {
         self.inner.current.lock().await.plan.clone()
+    }
+
+    /// The specification of the boot with every change since.
+    pub(crate) async fn spec(&self) -> ClusterSpec {
+        self.inner.current.lock().await.spec.clone()
     }
 
     /// The tunnel device of every node.

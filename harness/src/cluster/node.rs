@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
 
-use super::Inner;
+use super::Hold;
 use super::port::Port;
 use crate::agent::{AgentStatus, RunningAgent};
 use crate::capture::Tap;
@@ -15,6 +15,7 @@ use crate::datastore::Datastore;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
+use crate::process::Program;
 use crate::spec::NodePlan;
 
 /// Where a node finds the cluster's datastore.
@@ -27,7 +28,7 @@ pub(crate) const DATASTORE_IN_NODE: &str = "/run/podlab/datastore";
 /// they were last.
 #[derive(Debug, Clone)]
 pub struct Node {
-    pub(super) cluster: Arc<Inner>,
+    pub(super) cluster: Arc<Hold>,
     pub(super) state: Arc<NodeState>,
 }
 
@@ -209,6 +210,12 @@ impl Node {
     /// The process id of its agent in the sandbox; `None` while none runs.
     pub fn agent_id(&self) -> Option<u32> {
         lock(&self.state.agent).as_ref()?.id()
+    }
+
+    /// How to ask its agent what it wants and what the kernel has.
+    pub(crate) fn agent_status_program(&self) -> Option<Program> {
+        let agent = &self.cluster.agent;
+        agent.status_program(self.name(), Path::new(DATASTORE_IN_NODE))
     }
 
     /// Starts the agent and waits until it is ready. One that runs is killed first.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::node::NodeState;
 use super::wiring::POD_DEVICE;
-use super::{Container, Inner, Node};
+use super::{Container, Hold, Inner, Node};
 use crate::capture::Tap;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
@@ -21,7 +21,7 @@ use crate::spec::{ContainerPlan, PodPlan};
 /// stay what they were last.
 #[derive(Debug, Clone)]
 pub struct Pod {
-    cluster: Arc<Inner>,
+    cluster: Arc<Hold>,
     state: Arc<PodState>,
 }
 
@@ -36,7 +36,7 @@ impl WeakPod {
     /// The pod, unless it or its cluster is gone.
     pub(crate) fn upgrade(&self) -> Option<Pod> {
         Some(Pod {
-            cluster: self.cluster.upgrade()?,
+            cluster: Hold::new(self.cluster.upgrade()?),
             state: self.state.upgrade()?,
         })
     }
@@ -124,7 +124,7 @@ impl PodState {
 }
 
 impl Pod {
-    pub(super) fn new(cluster: &Arc<Inner>, state: Arc<PodState>) -> Self {
+    pub(super) fn new(cluster: &Arc<Hold>, state: Arc<PodState>) -> Self {
         Self {
             cluster: Arc::clone(cluster),
             state,
@@ -220,7 +220,7 @@ impl Pod {
 
     pub(crate) fn downgrade(&self) -> WeakPod {
         WeakPod {
-            cluster: Arc::downgrade(&self.cluster),
+            cluster: self.cluster.downgrade(),
             state: Arc::downgrade(&self.state),
         }
     }

@@ -6,7 +6,7 @@ use super::difference::Difference;
 use super::node::NodeState;
 use super::pod::{Pod, PodState};
 use super::wiring;
-use super::{Inner, Node};
+use super::{Hold, Inner, Node};
 use crate::error::Error;
 use crate::machine::Machine;
 
@@ -21,7 +21,7 @@ impl WeakNode {
     /// The node, unless it or its cluster is gone.
     pub(crate) fn upgrade(&self) -> Option<Node> {
         let node = Node {
-            cluster: self.cluster.upgrade()?,
+            cluster: Hold::new(self.cluster.upgrade()?),
             state: self.state.upgrade()?,
         };
         let known = node.cluster.find_node(node.name())?;
@@ -32,7 +32,7 @@ impl WeakNode {
 impl Node {
     pub(crate) fn downgrade(&self) -> WeakNode {
         WeakNode {
-            cluster: Arc::downgrade(&self.cluster),
+            cluster: self.cluster.downgrade(),
             state: Arc::downgrade(&self.state),
         }
     }

@@ -31,16 +31,23 @@ impl Machine {
         options: &PingOptions,
     ) -> Result<EchoReply, Error> {
         let target = target.into();
-        let mut socket = self
-            .live()?
-            .namespaces()
-            .run(EchoSocket::open)?
-            .map_err(|e| self.probe(e))?;
+        let mut socket = self.open(EchoSocket::open)?;
         let record = self
             .events()
             .probe(self.name(), Protocol::Icmp, target, None);
         let reply = socket.ping(target, options).await;
         record.ended(&reply, |reply| format!("ttl={}", reply.ttl));
+        reply.map_err(|e| self.probe(e))
+    }
+
+    /// [`ping_with`](Self::ping_with) of which the event log hears nothing.
+    pub(crate) async fn quiet_ping(
+        &self,
+        target: Ipv4Addr,
+        options: &PingOptions,
+    ) -> Result<EchoReply, Error> {
+        let mut socket = self.open(EchoSocket::open)?;
+        let reply = socket.ping(target, options).await;
         reply.map_err(|e| self.probe(e))
     }
 
@@ -55,16 +62,22 @@ impl Machine {
         path: &str,
     ) -> Result<HttpReply, Error> {
         let target = SocketAddrV4::new(target.into(), port);
-        let probe = self
-            .live()?
-            .namespaces()
-            .run(HttpProbe::open)?
-            .map_err(|e| self.probe(e))?;
+        let probe = self.open(HttpProbe::open)?;
         let (to, port) = (*target.ip(), Some(port));
         let record = self.events().probe(self.name(), Protocol::Http, to, port);
         let reply = probe.get(target, path, HttpProbe::TIMEOUT).await;
         record.ended(&reply, HttpReply::to_string);
         reply.map_err(|e| self.probe(e))
+    }
+
+    /// Opens a socket in its network.
+    fn open<T, E>(&self, open: impl FnOnce() -> Result<T, E> + Send) -> Result<T, Error>
+    where
+        T: Send,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let opened = self.live()?.namespaces().run(open)?;
+        opened.map_err(|e| self.probe(e))
     }
 
     /// Answers HTTP on a TCP port of all its addresses; it listens when this returns, and stops

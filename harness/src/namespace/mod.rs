@@ -180,6 +180,13 @@ impl Namespaces {
         self.inner.net.as_fd().as_raw_fd()
     }
 
+    /// The descriptors of the network, UTS and mount namespace in this process.
+    pub(crate) fn fds(&self) -> [(&'static str, RawFd); 3] {
+        let Inner { net, uts, mnt, .. } = &*self.inner;
+        let fd = |fd: &OwnedFd| fd.as_raw_fd();
+        [("net", fd(net)), ("uts", fd(uts)), ("mount", fd(mnt))]
+    }
+
     /// The inode that identifies the network namespace on this kernel.
     pub(crate) fn net_inode(&self) -> u64 {
         self.inner.net_inode

@@ -7,11 +7,12 @@ use ipnet::Ipv4Net;
 use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
+use serde::Serialize;
 
 use super::{Netlink, NetlinkError};
 
 /// An IPv4 address of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Address {
     /// The device's name.
     pub interface: String,

@@ -9,6 +9,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use serde::Serialize;
 
 use super::{IpTunnel, MacAddress, Netlink, NetlinkError};
 use crate::eventually::eventually;
@@ -17,7 +18,7 @@ use crate::eventually::eventually;
 const CARRIER: Duration = Duration::from_secs(5);
 
 /// A network device as the kernel reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Link {
     /// The interface index.
     pub index: u32,

@@ -14,6 +14,8 @@ mod mac;
 mod neighbour;
 mod qdisc;
 mod route;
+mod rule;
+mod traffic;
 mod trial;
 mod tunnel;
 
@@ -25,6 +27,8 @@ pub use lookup::{Flow, Refusal, RouteAnswer};
 pub use mac::{MacAddress, MacAddressError};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{Route, RouteKind, RouteProtocol, RouteScope};
+pub use rule::{Rule, TableRoute};
+pub use traffic::{Filter as TrafficFilter, QdiscState, Statistics};
 pub use tunnel::IpTunnel;
 
 pub(crate) use device_state::DeviceState;

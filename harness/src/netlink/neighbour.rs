@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::neighbour::{self, NeighbourAddress, NeighbourAttribute};
+use serde::Serialize;
 
 use super::{MacAddress, Netlink, NetlinkError};
 
 /// An entry of the IPv4 neighbour table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Neighbour {
     /// The device's name.
     pub interface: String,
@@ -21,7 +22,8 @@ pub struct Neighbour {
 }
 
 /// The state of a neighbour entry, the kernel's `NUD_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NeighbourState {
     /// Set by somebody and kept: `NUD_PERMANENT`.
     Permanent,

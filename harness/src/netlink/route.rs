@@ -10,11 +10,12 @@ use rtnetlink::packet_route::route::{
     self as kernel, RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage,
     RouteMetric,
 };
+use serde::Serialize;
 
 use super::{Netlink, NetlinkError};
 
 /// A route of the main table, as `ip route` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// What it leads to; `0.0.0.0/0` for the default route.
     pub destination: Ipv4Net,
@@ -41,7 +42,8 @@ pub struct Route {
 }
 
 /// What happens to a packet that takes a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RouteKind {
     /// It is sent on.
     Unicast,
@@ -56,7 +58,7 @@ pub enum RouteKind {
 }
 
 /// Who wrote a route: the kernel's `RTPROT_*` number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RouteProtocol(pub u8);
 
 impl RouteProtocol {
@@ -71,7 +73,8 @@ impl RouteProtocol {
 }
 
 /// How far away a destination is: the kernel's `RT_SCOPE_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RouteScope {
     /// Behind a gateway.
     Universe,

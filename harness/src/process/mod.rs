@@ -18,7 +18,7 @@ pub use error::ProcessError;
 pub(crate) use freezer::Frozen;
 use output::Lines;
 pub use output::Output;
-pub(crate) use reaper::kill_all_in;
+pub(crate) use reaper::{kill_all_in, processes_in};
 
 use crate::namespace::Namespaces;
 use crate::patience::scaled;

@@ -28,7 +28,8 @@ pub(crate) fn kill_all_in(net_inodes: &BTreeSet<u64>) {
     }
 }
 
-pub(super) fn processes_in(net_inodes: &BTreeSet<u64>) -> Vec<Pid> {
+/// The processes whose network namespace has one of these inodes.
+pub(crate) fn processes_in(net_inodes: &BTreeSet<u64>) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

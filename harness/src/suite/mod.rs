@@ -37,6 +37,7 @@ mod panics;
 mod run;
 mod skip;
 mod test;
+mod watched;
 
 pub(crate) use added::add_failure;
 pub use feature::Feature;
@@ -44,6 +45,10 @@ pub use junit::{JUNIT, property};
 pub use run::{block_on, main};
 pub use skip::{ALLOW, skip};
 pub use test::{IntoOutcome, Outcome, Test, current};
+pub use watched::run;
+
+pub(crate) use panics::take as panic_text;
+use run::runtime;
 
 /// The `main` of a test program whose tests carry [`#[podlab::test]`](crate::test).
 #[macro_export]

@@ -24,7 +24,7 @@ pub(super) fn keep() {
 }
 
 /// What the hook has kept on this thread, else what the payload itself says.
-pub(super) fn take(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn take(payload: &(dyn Any + Send)) -> String {
     REPORT.take().unwrap_or_else(|| {
         let text = payload.downcast_ref::<&str>().copied();
         let owned = payload.downcast_ref::<String>().map(String::as_str);

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::Runtime;
 
 use super::junit::{self, End, JUNIT};
 use super::skip::{ALLOW, Skip};
@@ -55,11 +56,14 @@ pub fn main() -> ExitCode {
 /// # Panics
 /// When the runtime cannot be built.
 pub fn block_on<T>(test: impl Future<Output = T>) -> T {
+    runtime().block_on(test)
+}
+
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap_or_else(|error| panic!("cannot build the test's runtime: {error}"))
-        .block_on(test)
 }
 
 fn trial(test: &'static Test) -> Trial {

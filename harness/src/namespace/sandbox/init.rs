@@ -20,6 +20,8 @@ use crate::capture::TimeStamps;
 /// user namespace.
 pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), SandboxError> {
     end_with(supervisor)?;
+    // Before `/proc` is our own: the caller's shows this process under its number outside.
+    let outside = std::fs::read_link("/proc/self").ok();
     let identity = if rootless { become_root(ids) } else { Ok(()) };
     let furnished = identity.and_then(|()| furnish());
     furnished.map_err(|error| blocked(error, ids))?;
@@ -37,6 +39,7 @@ pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), 
             SANDBOX.get_or_init(|| Sandbox {
                 state_dir,
                 rootless,
+                init_outside: outside.and_then(|link| link.to_str()?.parse().ok()),
                 _time_stamps: time_stamps,
             });
             Ok(())

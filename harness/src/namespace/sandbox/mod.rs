@@ -41,6 +41,8 @@ struct Sandbox {
     /// The folder on the sandbox's own tmpfs where clusters keep their state.
     state_dir: PathBuf,
     rootless: bool,
+    /// The process id that process 1 has where the sandbox was entered from.
+    init_outside: Option<u32>,
     /// On from before the first packet, so that the first capture's times can be compared.
     _time_stamps: TimeStamps,
 }
@@ -172,6 +174,12 @@ pub(crate) fn state_dir() -> Result<&'static Path, SandboxError> {
         .get()
         .map(|sandbox| sandbox.state_dir.as_path())
         .ok_or(SandboxError::Outside)
+}
+
+/// The process id that process 1 of the sandbox has outside of it: for commands that are typed
+/// there. `None` outside of a sandbox, or where the caller's `/proc` did not show it.
+pub(crate) fn init_outside() -> Option<u32> {
+    SANDBOX.get()?.init_outside
 }
 
 /// Forks; the child is process 1 of the sandbox's namespaces. The flag says whether these include

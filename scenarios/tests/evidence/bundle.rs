@@ -1,0 +1,478 @@
+//! What a failed test leaves behind. The tests that fail are those of the program `failing`, which
+//! is started here as a user starts a suite.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// Runs of the program whose evidence goes to one folder.
+pub(crate) struct Failing {
+    root: TempDir,
+}
+
+/// One attempt at a test, and what it left.
+struct Attempt {
+    /// What a user reads.
+    text: String,
+    folder: PathBuf,
+    bundle: Value,
+    report: String,
+}
+
+impl Failing {
+    pub(crate) fn new() -> Result<Self> {
+        let root = tempfile::tempdir()?;
+        Ok(Self { root })
+    }
+
+    pub(crate) fn command(&self, test: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_failing"));
+        command
+            .args([test, "--exact", "--color=never"])
+            .env("PODLAB_EVIDENCE", self.root.path())
+            .env("RUST_BACKTRACE", "0")
+            .env_remove("CI")
+            .env_remove("PODLAB_KEEP")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) fn folder(&self, test: &str, attempt: u32) -> PathBuf {
+        let root = self.root.path();
+        root.join(format!("failing.{test}/{attempt}"))
+    }
+
+    async fn run(&self, test: &str) -> Result<Output> {
+        Ok(self.command(test).output().await?)
+    }
+
+    /// Runs a test that must fail and leave evidence.
+    async fn fail(&self, test: &str, attempt: u32) -> Result<Attempt> {
+        let output = self.run(test).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.code() == Some(101),
+            "{test} ended with {output:?}"
+        );
+        let folder = self.folder(test, attempt);
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).with_context(|| format!("{}; {text}", path.display()))
+        };
+        Ok(Attempt {
+            bundle: serde_json::from_str(&read("bundle.json")?)?,
+            report: read("report.html")?,
+            text,
+            folder,
+        })
+    }
+
+    /// The folders of tests that left something.
+    fn left(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.root.path())?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    }
+}
+
+impl Attempt {
+    fn machine(&self, name: &str) -> Result<&Value> {
+        let machines = self.bundle["clusters"][0]["machines"].as_array();
+        let mut machines = machines.context("no machines")?.iter();
+        let found = machines.find(|machine| machine["name"] == name);
+        found.with_context(|| format!("no machine {name} in the bundle"))
+    }
+}
+
+/// A user who reads the end of a red run must see what failed, in the words of the test, and where
+/// and why the packet was lost, and the page to open.
+#[podlab::test]
+async fn the_message_stays_and_names_hop_and_page() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_by_an_error", 1).await?;
+    let expected = format!(
+        "Error: the error of the test\n\nCaused by:\n    \
+         0: on a: ping 192.168.2.2: no answer to icmp_seq=1 within 300ms\n    \
+         1: ping 192.168.2.2: no answer to icmp_seq=1 within 300ms\n\n\
+         diagnosis: a → b (192.168.2.2): {}\n\
+         evidence:  {}\n",
+        diagnosis(&attempt)?,
+        attempt.folder.join("report.html").display(),
+    );
+    ensure!(
+        attempt.text.contains(&expected),
+        "{expected}\nis not in\n{}",
+        attempt.text
+    );
+    let lost = diagnosis(&attempt)?;
+    // The agent's route is gone, so the node sends by its default route.
+    ensure!(
+        lost.contains("between n1/cali") && lost.contains("and n1/tunl0"),
+        "{lost}"
+    );
+    ensure!(lost.contains("0.0.0.0/0 via 10.0.0.1 dev eth0"), "{lost}");
+    Ok(())
+}
+
+fn diagnosis(attempt: &Attempt) -> Result<&str> {
+    let trace = &attempt.bundle["clusters"][0]["pair"]["trace"]["value"];
+    trace["diagnosis"].as_str().context("no diagnosis")
+}
+
+/// Whoever looks for the cause must find it in the bundle alone: the run cannot be repeated.
+#[podlab::test]
+async fn everything_about_every_machine_is_in_the_bundle() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_by_an_error", 1).await?;
+    let bundle = &attempt.bundle;
+    ensure!(bundle["format"] == "podlab-bundle" && bundle["version"] == 1);
+    ensure!(bundle["test"] == "failing::fails_by_an_error");
+    ensure!(
+        bundle["error"]
+            .as_str()
+            .is_some_and(|error| error.starts_with("Error: the error"))
+    );
+    for name in ["fabric", "n1", "n2", "n3", "a", "b", "c"] {
+        let machine = attempt.machine(name)?;
+        for item in [
+            "links",
+            "addresses",
+            "routes",
+            "rules",
+            "neighbours",
+            "nft",
+            "qdiscs",
+            "filters",
+            "programs",
+            "sysctls",
+            "counters",
+            "sockets",
+            "processes",
+        ] {
+            ensure!(
+                !machine[item]["value"].is_null(),
+                "{name}: {item}: {}",
+                machine[item]
+            );
+        }
+        ensure!(
+            attempt.report.contains(&format!("{name}<span")),
+            "{name} is not in the report"
+        );
+    }
+    let n1 = attempt.machine("n1")?;
+    ensure!(n1["agent"]["running"] == false, "{}", n1["agent"]);
+    // What its agent would put right again is told by its own comparison.
+    let text = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
+    ensure!(
+        text(&n1["agent"]["status"]).contains("192.168.2.0/24"),
+        "{}",
+        n1["agent"]
+    );
+    let n2 = attempt.machine("n2")?;
+    ensure!(
+        text(&n2["agent"]["log"]).contains("encapsulation"),
+        "{}",
+        n2["agent"]
+    );
+    ensure!(
+        text(&n2["nft"]).contains("table ip podlab"),
+        "{}",
+        n2["nft"]
+    );
+    let has = |machine: &Value, item: &str, wanted: &dyn Fn(&Value) -> bool| {
+        machine[item]["value"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(wanted))
+    };
+    let route = |table: u64, to: &'static str| {
+        move |route: &Value| route["table"] == table && route["destination"] == to
+    };
+    ensure!(
+        has(n2, "routes", &route(254, "192.168.1.0/24")),
+        "{}",
+        n2["routes"]
+    );
+    ensure!(
+        has(n2, "routes", &route(255, "10.0.0.3/32")),
+        "{}",
+        n2["routes"]
+    );
+    ensure!(
+        !has(n1, "routes", &route(254, "192.168.2.0/24")),
+        "{}",
+        n1["routes"]
+    );
+    ensure!(
+        has(n2, "rules", &|rule| rule["table"] == 254),
+        "{}",
+        n2["rules"]
+    );
+    ensure!(has(n2, "processes", &|process| {
+        process["command"]
+            .as_str()
+            .is_some_and(|command| command.contains("podlab-agent run"))
+    }));
+    ensure!(
+        n2["sysctls"]["value"]["ipv4/ip_forward"] == "1",
+        "{}",
+        n2["sysctls"]
+    );
+    let b = attempt.machine("b")?;
+    ensure!(
+        has(b, "sockets", &|socket| {
+            socket["local"] == "0.0.0.0:80" && socket["state"] == "LISTEN"
+        }),
+        "{}",
+        b["sockets"]
+    );
+    let cluster = &bundle["clusters"][0];
+    ensure!(cluster["datastore"]["value"]["nodes/n3.json"].is_string());
+    ensure!(cluster["spec"]["value"]["pods"].as_array().map(Vec::len) == Some(3));
+    let events = cluster["events"].as_array().context("no events")?;
+    let last = events.last().context("no event")?;
+    ensure!(
+        last["event"] == "probe_failed" && last["machine"] == "a",
+        "{last}"
+    );
+    let cells = &cluster["reachability"]["value"]["cells"];
+    ensure!(cells[0][1]["lost"].is_object(), "a reaches b: {cells}");
+    ensure!(
+        cells[1][2]["reached"]["ttl"] == 62,
+        "b does not reach c: {cells}"
+    );
+    Ok(())
+}
+
+/// With the ebpf backend the tunnel is a pair of programs: without them and their maps a bundle
+/// would tell nothing of it.
+#[podlab::test(needs = "bpf")]
+async fn bpf_programs_are_there_with_their_maps() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_by_an_error", 1).await?;
+    let programs = &attempt.machine("n2")?["programs"]["value"];
+    let programs = programs.as_array().context("no programs")?;
+    let mut maps = programs
+        .iter()
+        .filter_map(|program| program["maps"].as_array())
+        .flatten();
+    let peers = maps
+        .find(|map| map["name"] == "peers")
+        .context("no peers")?;
+    // A prefix of 32 bits and the address of the other node.
+    let entries = peers["entries"].to_string();
+    ensure!(entries.contains("200000000a000002"), "{entries}");
+    Ok(())
+}
+
+/// A page that asks the network for anything is blank where a CI artefact is opened, and one that
+/// is not whole markup shows nonsense.
+#[podlab::test]
+async fn the_report_needs_nothing_but_a_browser() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_by_an_error", 1).await?;
+    let page = &attempt.report;
+    for outside in [
+        "http://", "https://", "src=", "url(", "@import", "<script", "<link",
+    ] {
+        ensure!(!page.contains(outside), "{outside} is in the report");
+    }
+    for reference in page.split("href=\"").skip(1) {
+        ensure!(reference.starts_with('#'), "{}", &reference[..40]);
+        let target = reference[1..].split('"').next().unwrap_or_default();
+        ensure!(
+            page.contains(&format!("id=\"{target}\"")),
+            "#{target} leads nowhere"
+        );
+    }
+    for wanted in [
+        "prefers-color-scheme: dark",
+        "lang=\"en\"",
+        "viewport",
+        "role=\"img\"",
+    ] {
+        ensure!(page.contains(wanted), "no {wanted}");
+    }
+    // Who, where, and the way with the place that is missing.
+    ensure!(page.contains("a → b") && page.contains("class=\"missing\""));
+    ensure!(
+        page.matches("<svg").count() == 3,
+        "sequence, topology, timeline"
+    );
+    for tag in ["section", "table", "svg", "details", "ol", "pre"] {
+        let opened =
+            page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
+        ensure!(
+            opened == page.matches(&format!("</{tag}>")).count(),
+            "<{tag}> is not closed"
+        );
+    }
+    Ok(())
+}
+
+/// The packets of the pair must open in the tools that people have.
+#[podlab::test]
+async fn the_packets_of_the_pair_are_a_capture_file() -> Result<()> {
+    // It has the folder, and takes it with it.
+    let failing = Failing::new()?;
+    let attempt = failing.fail("fails_by_an_error", 1).await?;
+    let file = attempt.folder.join("capture.pcapng");
+    // As whoever runs the test: the folder is private.
+    let listed = Command::new("tcpdump")
+        .args(["-Z", "root", "-nnr"])
+        .arg(&file)
+        .output()
+        .await?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    ensure!(
+        listed.contains("192.168.1.2 > 192.168.2.2: ICMP echo request"),
+        "{listed}"
+    );
+    Ok(())
+}
+
+/// A retry that overwrites the evidence of the first failure hides what a flake was.
+#[podlab::test]
+async fn a_retry_has_a_folder_of_its_own() -> Result<()> {
+    let failing = Failing::new()?;
+    let first = failing.fail("fails_at_boot", 1).await?;
+    let second = failing.fail("fails_at_boot", 2).await?;
+    ensure!(second.bundle["attempt"] == 2 && first.bundle["attempt"] == 1);
+    let kept = fs::read_to_string(first.folder.join("report.html"))?;
+    ensure!(kept == first.report, "the first report has changed");
+    ensure!(
+        second.text.contains("fails_at_boot/2/report.html"),
+        "{}",
+        second.text
+    );
+    Ok(())
+}
+
+/// The end of an agent that refuses to start is the commonest failure of all: what came to be of
+/// the cluster must be there.
+#[podlab::test]
+async fn a_boot_that_fails_leaves_what_came_to_be() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_at_boot", 1).await?;
+    ensure!(
+        attempt
+            .text
+            .contains("unexpected argument '--no-such-flag'"),
+        "{}",
+        attempt.text
+    );
+    let n1 = attempt.machine("n1")?;
+    let log = n1["agent"]["log"]["value"].as_str().unwrap_or_default();
+    ensure!(log.contains("--no-such-flag"), "{n1}");
+    let addresses = n1["addresses"]["value"].to_string();
+    ensure!(addresses.contains("10.0.0.2/24"), "{addresses}");
+    Ok(())
+}
+
+/// A panic says what it would say without evidence, and leaves as much.
+#[podlab::test]
+async fn a_panic_leaves_evidence_too() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_by_a_panic", 1).await?;
+    let text = &attempt.text;
+    ensure!(
+        text.contains("panicked at scenarios/src/bin/failing/main.rs:"),
+        "{text}"
+    );
+    ensure!(
+        text.contains("the panic of the test\n  left: None\n right: Some(62)\n"),
+        "{text}"
+    );
+    // n2 does not forward: the packet comes out of the tunnel and not to the pod.
+    let lost = diagnosis(&attempt)?;
+    ensure!(lost.contains("between n2/tunl0 and n2/cali"), "{lost}");
+    ensure!(lost.contains("n2: it does not forward"), "{lost}");
+    Ok(())
+}
+
+/// All clusters of a test are in its bundle, also one that a task of the test still holds.
+#[podlab::test]
+async fn every_cluster_of_a_test_is_collected() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_with_two_clusters", 1).await?;
+    let clusters = attempt.bundle["clusters"].as_array().map(Vec::len);
+    ensure!(clusters == Some(2), "{clusters:?}");
+    // It failed on no pair: nothing is blamed.
+    ensure!(
+        attempt.bundle["diagnosis"].is_null(),
+        "{}",
+        attempt.bundle["diagnosis"]
+    );
+    Ok(())
+}
+
+/// What a test took down itself before it failed is gone at once, as anywhere else, and is no
+/// evidence.
+#[podlab::test]
+async fn a_cluster_that_was_dropped_before_is_not_kept_for_the_end() -> Result<()> {
+    let failing = Failing::new()?;
+    let output = failing.run("fails_after_a_drop").await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("the error after the drop"), "{text}");
+    ensure!(failing.left()?.is_empty(), "{:?}", failing.left()?);
+    Ok(())
+}
+
+/// Evidence of green tests would bury that of red ones.
+#[podlab::test]
+async fn what_passes_expects_its_error_or_is_skipped_leaves_nothing() -> Result<()> {
+    let failing = Failing::new()?;
+    for test in ["passes", "expects_an_error", "is_skipped"] {
+        let output = failing.run(test).await?;
+        ensure!(output.status.success(), "{test}: {output:?}");
+    }
+    ensure!(failing.left()?.is_empty(), "{:?}", failing.left()?);
+    Ok(())
+}
+
+/// A folder that cannot be written is no reason to hide why the test failed.
+#[podlab::test]
+async fn evidence_that_cannot_be_written_hides_nothing() -> Result<()> {
+    let failing = Failing::new()?;
+    let nowhere = Path::new("/proc/nowhere");
+    let mut command = failing.command("fails_at_boot");
+    let output = command.env("PODLAB_EVIDENCE", nowhere).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        text.contains("unexpected argument '--no-such-flag'"),
+        "{text}"
+    );
+    ensure!(
+        text.contains("no evidence: cannot make a folder in /proc/nowhere"),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// The machines are read when they are whole again, and so that nothing hangs on a broken link;
+/// but the pair is traced while the fault is in force: else nobody would see what it did.
+#[podlab::test]
+async fn faults_are_named_and_healed_before_the_machines_are_read() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_with_a_fault", 1).await?;
+    let cluster = &attempt.bundle["clusters"][0];
+    let faults = cluster["faults"].as_array().context("no faults")?;
+    ensure!(faults.len() == 1, "{faults:?}");
+    let fault = faults[0].as_str().context("no text")?;
+    ensure!(fault.contains("n1") && fault.contains("n2"), "{fault}");
+    ensure!(attempt.report.contains("faults in force when it failed"));
+    ensure!(
+        cluster["healing"].get("value").is_some(),
+        "{}",
+        cluster["healing"]
+    );
+    let lost = diagnosis(&attempt)?;
+    ensure!(
+        lost.starts_with("lost between fabric/n1 and fabric/n2: fabric: "),
+        "{lost}"
+    );
+    let cells = &cluster["reachability"]["value"]["cells"];
+    ensure!(
+        cells[0][1]["reached"]["ttl"] == 62,
+        "a does not reach b again: {cells}"
+    );
+    Ok(())
+}
