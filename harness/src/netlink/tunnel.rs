@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use rtnetlink::packet_route::link::{InfoData, InfoIpTunnel};
 
 /// The parameters of an `ipip` device, as `ip -d link` prints them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct IpTunnel {
     /// The outer source; unspecified (`any`) where the route to the far end decides.
     pub local: Ipv4Addr,
