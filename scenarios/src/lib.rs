@@ -8,4 +8,5 @@ pub mod impostor;
 pub mod program;
 pub mod sabotage;
 pub mod seed;
+pub mod tshark;
 pub mod unnumbered;

@@ -1,6 +1,7 @@
 //! What the harness tells of a run: events, packets, matrices, traces, and what it leaves when a
 //! test fails.
 
+mod agreement;
 mod bundle;
 mod captures;
 mod events;
