@@ -106,6 +106,24 @@
 //! # }
 //! ```
 //!
+//! # Follow one packet
+//!
+//! A trace sends one marked probe, follows it over every device there and back, and names the
+//! place and the cause where something is not as the specification wants it: [`mod@trace`].
+//!
+//! ```no_run
+//! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+//! let trace = cluster
+//!     .trace(&cluster.pod("test-tools")?, &cluster.pod("web")?)
+//!     .await?;
+//! println!("{trace}"); // hop by hop, with both headers
+//! if let Some(diagnosis) = trace.diagnosis() {
+//!     println!("{diagnosis}"); // lost between n1/tunl0 and n1/eth0: …
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Read what the kernel has
 //!
 //! ```no_run

@@ -18,6 +18,7 @@ use super::topology::Topology;
 use super::{Trace, TraceError, Verdict, decide};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::event::Protocol;
 use crate::machine::Machine;
 use crate::netlink::Flow;
 
@@ -90,8 +91,26 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Probes until one goes wrong, or there were enough.
+    /// Probes until one goes wrong, or there were enough; one event of the cluster's log.
     pub(super) async fn run(self) -> Result<Trace, Error> {
+        let port = match self.settings.kind {
+            ProbeKind::Icmp => None,
+            ProbeKind::Tcp { port } | ProbeKind::Udp { port } => Some(port),
+        };
+        let (log, sender) = (self.cluster.events().clone(), self.sender.name().to_owned());
+        let record = log.probe(sender, Protocol::Trace, self.to.address, port);
+        let result = self.follow().await;
+        match &result {
+            Ok(trace) => match trace.diagnosis() {
+                None => record.answered(trace.verdict().to_string()),
+                Some(diagnosis) => record.failed(diagnosis),
+            },
+            Err(error) => record.failed(error),
+        }
+        result
+    }
+
+    async fn follow(self) -> Result<Trace, Error> {
         let mut mark = self.settings.kind.mark();
         let mut attempt = self.attempt(&mark).await?;
         for _ in 1..self.settings.probes {

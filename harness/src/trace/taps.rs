@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hop::Hop;
 use super::mark::Mark;
 use super::point::Point;
-use crate::capture::{Capture, Filter};
+use crate::capture::{Capture, CaptureSocket, Filter};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::machine::Machine;
@@ -30,7 +30,7 @@ impl Tap {
         Ok(Self {
             point: Point::new(machine.name(), &link.name),
             takes,
-            capture: machine.capture(&link.name, &Filter::everything())?,
+            capture: listen(machine, &link.name)?,
         })
     }
 
@@ -42,6 +42,19 @@ impl Tap {
         let multicast = ethernet.destination[0] & 1 == 1;
         multicast || ethernet.destination == own.0
     }
+}
+
+/// Not [`Machine::capture`]: the event log tells of the trace, not of its two dozen taps.
+fn listen(machine: &Machine, device: &str) -> Result<Capture, Error> {
+    let everything = Filter::everything();
+    let socket = machine
+        .live()?
+        .namespaces()
+        .run(|| CaptureSocket::open(device, &everything))??;
+    Ok(Capture::start(
+        socket,
+        format!("{}/{device}", machine.name()),
+    )?)
 }
 
 /// All captures of a trace.

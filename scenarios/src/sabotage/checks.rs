@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use podlab::capture::{Captured, Filter};
+use podlab::event::Protocol;
+use podlab::matrix::{Expectation, MatrixBuilder, Probe};
 use podlab::netlink::{Route, RouteKind};
 use podlab::packet::ChecksumVerdict;
 use podlab::probe::icmp::PingOptions;
-use podlab::{Machine, Node, Pod, patience};
+use podlab::{Machine, Node, Pod};
 
-use super::World;
-use crate::seed::{HTTP_PORT, TUNNEL};
+use super::{Place, World};
+use crate::seed::TUNNEL;
 
 /// A question to a cluster.
 #[derive(Clone, Copy)]
@@ -28,14 +30,22 @@ pub struct Check {
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// All of them.
-pub const ALL: [Check; 8] = [
+pub const ALL: [Check; 10] = [
     Check {
-        name: "ping",
-        ask: |world| Box::pin(ping(world)),
+        name: "icmp",
+        ask: |world| Box::pin(every_pair(world, Protocol::Icmp)),
+    },
+    Check {
+        name: "tcp",
+        ask: |world| Box::pin(every_pair(world, Protocol::Tcp)),
+    },
+    Check {
+        name: "udp",
+        ask: |world| Box::pin(every_pair(world, Protocol::Udp)),
     },
     Check {
         name: "http",
-        ask: |world| Box::pin(http(world)),
+        ask: |world| Box::pin(every_pair(world, Protocol::Http)),
     },
     Check {
         name: "full-size",
@@ -77,38 +87,24 @@ async fn answers(from: &Machine, to: Ipv4Addr, options: PingOptions) -> Result<u
         .ttl)
 }
 
-/// Every pod reaches every other, and the ttl tells the number of nodes on the way.
-async fn ping(world: &World) -> Result<()> {
-    for from in world.cluster.pods() {
-        for to in world.cluster.pods() {
-            if from.name() == to.name() {
-                continue;
-            }
-            let expected = match from.node().name() == to.node().name() {
-                true => 63,
-                false => 62,
-            };
-            let ttl = answers(&from, to.address(), PingOptions::default()).await?;
-            let pair = format!("{} to {}", from.name(), to.name());
-            ensure!(ttl == expected, "{pair}: ttl {ttl} instead of {expected}");
-        }
-    }
-    Ok(())
+/// A matrix that is given up soon: here nothing converges, it works or it does not.
+fn impatient(matrix: MatrixBuilder) -> MatrixBuilder {
+    matrix.answer_within(ANSWER).deadline(ANSWER)
 }
 
-/// The pods' servers are reached from another node and from their own.
-async fn http(world: &World) -> Result<()> {
-    for (from, to) in [
-        (&world.from, &world.to),
-        (&world.to, &world.beside),
-        (&world.from, &world.beside),
-    ] {
-        let get = from.http_get(to, HTTP_PORT, "/");
-        let page = tokio::time::timeout(patience::scaled(ANSWER)?, get).await;
-        let page = page.with_context(|| format!("{} to {}", from.name(), to.name()))??;
-        let expected = format!("<p>Hi from {}</p>", to.name());
-        ensure!(page.text() == expected, "{}", page.text());
-    }
+/// Every pod reaches every other by its own address, and the ttl tells the number of nodes on the
+/// way.
+async fn every_pair(world: &World, protocol: Protocol) -> Result<()> {
+    let matrix = world.cluster.matrix().all_pods().protocols([protocol]);
+    let matrix = matrix.expect_each(|question| {
+        let (from, to) = (question.from.pod()?, question.to.pod()?);
+        let ttl = match from.node().name() == to.node().name() {
+            true => 63,
+            false => 62,
+        };
+        Some(Expectation::reachable().source(from).ttl(ttl))
+    });
+    impatient(matrix).prove().await?;
     Ok(())
 }
 
@@ -116,23 +112,20 @@ async fn http(world: &World) -> Result<()> {
 async fn full_size(world: &World) -> Result<()> {
     const HEADERS: u32 = 28;
     for (from, to) in [(&world.from, &world.to), (&world.to, &world.from)] {
-        let options = PingOptions {
-            payload: (world.mtu_of(from).await? - HEADERS) as usize,
-            dont_fragment: true,
-            ..PingOptions::default()
-        };
-        answers(from, to.address(), options).await?;
+        let whole = Probe::icmp(world.mtu_of(from).await? - HEADERS).dont_fragment();
+        let matrix = world.cluster.matrix().from([from]).to([to]);
+        impatient(matrix.probes([whole])).prove().await?;
     }
     Ok(())
 }
 
 /// None of many is lost.
 async fn loss(world: &World) -> Result<()> {
-    const COUNT: usize = 30;
-    for number in 1..=COUNT {
-        let answer = answers(&world.from, world.to.address(), PingOptions::default()).await;
-        answer.with_context(|| format!("ping {number} of {COUNT}"))?;
-    }
+    const COUNT: u32 = 30;
+    let none = Expectation::reachable().lost(0..=0, COUNT);
+    let matrix = world.cluster.matrix().from([&world.from]).to([&world.to]);
+    let matrix = matrix.protocols([Protocol::Icmp]).expect(none);
+    impatient(matrix).prove().await?;
     Ok(())
 }
 
@@ -159,7 +152,9 @@ async fn packets(world: &World) -> Result<()> {
     for wire in wires {
         let name = wire.name().to_owned();
         let seen = wire.stop().await?.packets;
-        let concerned = name == world.underlay(&world.near) || name == world.underlay(&world.far);
+        let concerned = [Place::NearUnderlay, Place::FarUnderlay]
+            .into_iter()
+            .any(|place| place.point(world).to_string() == name);
         // Protocol 4 of others, and errors about it, are none of this ping.
         let ours = seen.iter().filter(|captured| is_of(captured, world));
         let ours: Vec<&Captured> = ours.collect();

@@ -2,7 +2,7 @@
 
 use podlab::trace::Cause;
 
-use super::{Expected, Held, Probe, Sabotage};
+use super::{Expected, Held, Place, Probe, Sabotage};
 use crate::seed::TUNNEL;
 
 pub(super) fn all() -> Vec<Sabotage> {
@@ -33,7 +33,7 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Full,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.near), world.underlay(&world.near)),
+                hop: (Some(Place::NearTunnel), Place::NearUnderlay),
                 is: |cause| {
                     matches!(
                         cause,
@@ -45,6 +45,7 @@ pub(super) fn all() -> Vec<Sabotage> {
                     )
                 },
                 cause: "the tunnel's MTU is too large",
+                noticed_by: &["full-size"],
             },
         },
         Sabotage {
@@ -59,9 +60,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Full,
             expected: Expected {
-                hop: |world| world.between(world.port(&world.near), world.port(&world.far)),
+                hop: (Some(Place::NearPort), Place::FarPort),
                 is: |cause| matches!(cause, Cause::TooBig { mtu: 1400, .. }),
                 cause: "too long for the port",
+                noticed_by: &["full-size"],
             },
         },
     ]

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podlab::trace::Cause;
 
-use super::{Expected, Held, Probe, Sabotage, World};
+use super::{Expected, Held, Place, Probe, Sabotage, World};
 use crate::impostor;
 use crate::seed::{TUNNEL, UNDERLAY};
 
@@ -20,9 +20,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             apply: |world| Box::pin(no_decapsulation(world)),
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.underlay(&world.far), world.tunnel(&world.far)),
+                hop: (Some(Place::FarUnderlay), Place::FarTunnel),
                 is: |cause| matches!(cause, Cause::NotDecapsulated),
                 cause: "not decapsulated",
+                noticed_by: &["icmp", "tcp", "udp", "http", "full-size", "loss", "packets"],
             },
         },
         Sabotage {
@@ -48,7 +49,7 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.near), world.underlay(&world.near)),
+                hop: (Some(Place::NearTunnel), Place::NearUnderlay),
                 is: |cause| {
                     matches!(
                         cause,
@@ -59,6 +60,7 @@ pub(super) fn all() -> Vec<Sabotage> {
                     )
                 },
                 cause: "two outer headers",
+                noticed_by: &["icmp", "tcp", "udp", "http", "full-size", "loss", "packets"],
             },
         },
         Sabotage {
@@ -82,9 +84,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.near), world.underlay(&world.near)),
+                hop: (Some(Place::NearTunnel), Place::NearUnderlay),
                 is: |cause| matches!(cause, Cause::WrongOuterSource { .. }),
                 cause: "wrong outer source",
+                noticed_by: &["icmp", "tcp", "udp", "http", "full-size", "loss", "packets"],
             },
         },
     ]

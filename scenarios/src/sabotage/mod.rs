@@ -6,9 +6,11 @@
 
 pub mod checks;
 mod devices;
+mod document;
 mod encapsulation;
 pub mod freeze;
 mod packets;
+mod place;
 mod routing;
 mod row;
 mod world;
@@ -19,6 +21,8 @@ use std::pin::Pin;
 use anyhow::Result;
 use podlab::trace::Cause;
 
+pub use document::document;
+pub use place::Place;
 pub use row::{Row, examine, table};
 pub use world::{Held, World};
 
@@ -58,12 +62,15 @@ pub enum Probe {
 /// What the trace must say.
 #[derive(Clone, Copy)]
 pub struct Expected {
-    /// The stretch, in the words of [`Stretch`](podlab::trace::Stretch).
-    pub hop: fn(&World) -> String,
+    /// The stretch: the last place where the packet is as it should be, and the first where it is
+    /// not.
+    pub hop: (Option<Place>, Place),
     /// Whether a cause is the right one.
     pub is: fn(&Cause) -> bool,
     /// The right one, in words.
     pub cause: &'static str,
+    /// The checks that must notice it; others may.
+    pub noticed_by: &'static [&'static str],
 }
 
 /// All of them, in the order of the table.

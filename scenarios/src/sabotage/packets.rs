@@ -2,7 +2,7 @@
 
 use podlab::trace::Cause;
 
-use super::{Expected, Held, Probe, Sabotage};
+use super::{Expected, Held, Place, Probe, Sabotage};
 
 pub(super) fn all() -> Vec<Sabotage> {
     vec![
@@ -20,9 +20,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.port(&world.near), world.port(&world.far)),
+                hop: (Some(Place::NearPort), Place::FarPort),
                 is: |cause| matches!(cause, Cause::Filtered(_)),
                 cause: "dropped by a packet filter",
+                noticed_by: &["icmp", "tcp", "udp", "http", "full-size", "loss", "packets"],
             },
         },
         Sabotage {
@@ -39,7 +40,7 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Many(20),
             expected: Expected {
-                hop: |world| world.between(world.port(&world.near), world.port(&world.far)),
+                hop: (Some(Place::NearPort), Place::FarPort),
                 is: |cause| {
                     let Cause::Filtered(verdict) = cause else {
                         return false;
@@ -47,6 +48,7 @@ pub(super) fn all() -> Vec<Sabotage> {
                     verdict.rule.contains("numgen")
                 },
                 cause: "dropped by a packet filter, every tenth",
+                noticed_by: &["loss"],
             },
         },
         Sabotage {
@@ -62,9 +64,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.near_cali(), world.tunnel(&world.near)),
+                hop: (Some(Place::NearCali), Place::NearTunnel),
                 is: |cause| matches!(cause, Cause::WrongTtl { expected, found } if found + 1 == *expected),
                 cause: "the ttl is one too low",
+                noticed_by: &["icmp", "tcp", "udp", "http", "packets"],
             },
         },
         Sabotage {
@@ -81,9 +84,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.near_cali(), world.tunnel(&world.near)),
+                hop: (Some(Place::NearCali), Place::NearTunnel),
                 is: |cause| matches!(cause, Cause::WrongChecksum { header: "ICMP" }),
                 cause: "the checksum is wrong",
+                noticed_by: &["icmp", "full-size", "loss", "packets"],
             },
         },
     ]

@@ -2,7 +2,7 @@
 
 use podlab::trace::Cause;
 
-use super::{Expected, Held, Probe, Sabotage};
+use super::{Expected, Held, Place, Probe, Sabotage};
 use crate::seed::{TUNNEL, UNDERLAY};
 
 pub(super) fn all() -> Vec<Sabotage> {
@@ -19,9 +19,19 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.near_cali(), world.tunnel(&world.near)),
+                hop: (Some(Place::NearCali), Place::NearTunnel),
                 is: |cause| matches!(cause, Cause::RouteMissing { .. }),
                 cause: "no route to the block",
+                noticed_by: &[
+                    "icmp",
+                    "tcp",
+                    "udp",
+                    "http",
+                    "full-size",
+                    "loss",
+                    "packets",
+                    "routes",
+                ],
             },
         },
         Sabotage {
@@ -40,9 +50,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.near), world.underlay(&world.near)),
+                hop: (Some(Place::NearTunnel), Place::NearUnderlay),
                 is: |cause| matches!(cause, Cause::WrongNextHop { .. }),
                 cause: "wrong next hop",
+                noticed_by: &["icmp", "tcp", "udp", "http", "packets", "routes"],
             },
         },
         Sabotage {
@@ -61,9 +72,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.near_cali(), world.tunnel(&world.near)),
+                hop: (Some(Place::NearCali), Place::NearTunnel),
                 is: |cause| matches!(cause, Cause::AroundTunnel { .. }),
                 cause: "sent around the tunnel",
+                noticed_by: &["packets", "routes"],
             },
         },
         Sabotage {
@@ -78,9 +90,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Unassigned,
             expected: Expected {
-                hop: |world| world.between(world.near_cali(), world.underlay(&world.near)),
+                hop: (Some(Place::NearCali), Place::NearUnderlay),
                 is: |cause| matches!(cause, Cause::BlackholeMissing { .. }),
                 cause: "no blackhole for the block",
+                noticed_by: &["routes", "unassigned"],
             },
         },
         Sabotage {
@@ -98,9 +111,19 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.far_cali(), world.tunnel(&world.far)),
+                hop: (Some(Place::FarCali), Place::FarTunnel),
                 is: |cause| matches!(cause, Cause::RouteRefuses { .. }),
                 cause: "the route refuses",
+                noticed_by: &[
+                    "icmp",
+                    "tcp",
+                    "udp",
+                    "http",
+                    "full-size",
+                    "loss",
+                    "packets",
+                    "routes",
+                ],
             },
         },
         Sabotage {
@@ -116,9 +139,19 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.far), world.far_cali()),
+                hop: (Some(Place::FarTunnel), Place::FarCali),
                 is: |cause| matches!(cause, Cause::ForwardingOff { .. }),
                 cause: "forwarding is off",
+                noticed_by: &[
+                    "icmp",
+                    "tcp",
+                    "udp",
+                    "http",
+                    "full-size",
+                    "loss",
+                    "packets",
+                    "gateway",
+                ],
             },
         },
         Sabotage {
@@ -137,7 +170,7 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| format!("before {}/eth0", world.from.name()),
+                hop: (None, Place::Sender),
                 is: |cause| {
                     let Cause::NeighbourUnanswered { proxy_arp_off, .. } = cause else {
                         return false;
@@ -145,6 +178,16 @@ pub(super) fn all() -> Vec<Sabotage> {
                     proxy_arp_off.is_some()
                 },
                 cause: "proxy_arp is off",
+                noticed_by: &[
+                    "icmp",
+                    "tcp",
+                    "udp",
+                    "http",
+                    "full-size",
+                    "loss",
+                    "packets",
+                    "gateway",
+                ],
             },
         },
         Sabotage {
@@ -163,9 +206,10 @@ pub(super) fn all() -> Vec<Sabotage> {
             },
             probe: Probe::Small,
             expected: Expected {
-                hop: |world| world.between(world.tunnel(&world.near), world.underlay(&world.near)),
+                hop: (Some(Place::NearTunnel), Place::NearUnderlay),
                 is: |cause| matches!(cause, Cause::WrongNeighbour { .. }),
                 cause: "wrong neighbour entry",
+                noticed_by: &["icmp", "tcp", "udp", "http", "full-size", "loss", "packets"],
             },
         },
     ]

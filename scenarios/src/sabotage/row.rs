@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use podlab::trace::Trace;
+use podlab::trace::{Stretch, Trace};
 use serde::Serialize;
 
 use super::{Probe, Sabotage, World, checks};
@@ -28,7 +28,7 @@ pub struct Row {
     pub cause_expected: String,
     /// What it found: the one-line diagnosis.
     pub diagnosis: String,
-    /// Caught by at least one check, and named rightly.
+    /// Caught by every check that must catch it, and named rightly.
     pub good: bool,
 }
 
@@ -88,13 +88,22 @@ fn row(
     let hop_named = hop_named.unwrap_or_else(|| NOWHERE.to_owned());
     let expected = sabotage.map(|sabotage| &sabotage.expected);
     let hop_expected = match expected {
-        Some(expected) => (expected.hop)(world),
+        Some(expected) => {
+            let (after, before) = expected.hop;
+            let stretch = Stretch {
+                after: after.map(|place| place.point(world)),
+                before: Some(before.point(world)),
+            };
+            stretch.to_string()
+        }
         None => NOWHERE.to_owned(),
     };
     let cause = diagnosis.map(|diagnosis| &diagnosis.cause);
     let good = match expected {
         Some(expected) => {
-            !failures.is_empty() && hop_named == hop_expected && cause.is_some_and(expected.is)
+            let noticed = |name: &&str| failures.iter().any(|(failed, _)| failed == name);
+            let all_noticed = expected.noticed_by.iter().all(|name| noticed(&name));
+            all_noticed && hop_named == hop_expected && cause.is_some_and(expected.is)
         }
         None => failures.is_empty() && trace.is_delivered(),
     };

@@ -8,7 +8,7 @@ use podlab::{Cluster, Error, Machine, Node, Pod};
 
 use super::freeze::Frozen;
 use crate::backend::{Lacking, try_boot};
-use crate::seed::{DEMO, DEMO_W2, MASTER, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1, WORKER_2, spec};
+use crate::seed::{DEMO, DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2, spec};
 
 /// A running cluster with names for who does what.
 #[derive(Debug)]
@@ -93,35 +93,5 @@ impl World {
         let links = pod.links().await?;
         let device = links.into_iter().find(|link| link.name == "eth0");
         Ok(device.context("a pod has an eth0")?.mtu)
-    }
-
-    /// Words for a stretch of a path; a place is a pod, or a node and a device.
-    pub(super) fn between(&self, after: String, before: String) -> String {
-        format!("between {after} and {before}")
-    }
-
-    /// The node's side of the sender's veth pair.
-    pub(super) fn near_cali(&self) -> String {
-        format!("{}/{}", self.near.name(), self.from.host_interface())
-    }
-
-    /// The node's side of the other pod's veth pair.
-    pub(super) fn far_cali(&self) -> String {
-        format!("{}/{}", self.far.name(), self.to.host_interface())
-    }
-
-    /// The tunnel device of a node.
-    pub(super) fn tunnel(&self, node: &Node) -> String {
-        format!("{}/{TUNNEL}", node.name())
-    }
-
-    /// The underlay interface of a node.
-    pub(super) fn underlay(&self, node: &Node) -> String {
-        format!("{}/{UNDERLAY}", node.name())
-    }
-
-    /// The port of a node in the fabric.
-    pub(super) fn port(&self, node: &Node) -> String {
-        format!("{}/{}", self.cluster.fabric().name(), node.fabric_port())
     }
 }

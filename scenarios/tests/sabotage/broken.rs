@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use podlab::suite;
-use podlab_scenarios::sabotage::{self, examine, table};
+use podlab_scenarios::sabotage::{self, Held, Place, examine, table};
 use rstest::rstest;
 
 /// If this fails, a user's network is broken and nothing says so, or the trace sends the user to
@@ -48,6 +48,34 @@ async fn it_is_noticed_and_named(
         examined.trace,
         examined.failures
     );
+    Ok(())
+}
+
+/// If this fails, the table is green whatever happens: a sabotage that breaks nothing must be
+/// told from one that was noticed and named.
+#[podlab::test]
+async fn one_that_breaks_nothing_is_not_good() -> Result<()> {
+    let mut idle = sabotage::named("missing-route").context("it is there")?;
+    idle.apply = |_| Box::pin(async { Ok(Held::default()) });
+    let idle = match examine(Some(&idle), "userspace").await? {
+        Ok(examined) => examined,
+        Err(lacking) => suite::skip(&lacking.feature, lacking.why),
+    };
+    ensure!(
+        !idle.row.good && idle.failures.is_empty(),
+        "{:#?}",
+        idle.row
+    );
+    // Nor is one that is found elsewhere, or as something else, than was said.
+    let mut elsewhere = sabotage::named("missing-route").context("it is there")?;
+    elsewhere.expected.hop.1 = Place::FarCali;
+    let mut otherwise = sabotage::named("missing-route").context("it is there")?;
+    otherwise.expected.is = |_| false;
+    for wrong in [elsewhere, otherwise] {
+        if let Ok(examined) = examine(Some(&wrong), "userspace").await? {
+            ensure!(!examined.row.good, "{:#?}", examined.row);
+        }
+    }
     Ok(())
 }
 

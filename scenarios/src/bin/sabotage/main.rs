@@ -19,6 +19,9 @@ struct Arguments {
     /// Print every trace, and why each check failed.
     #[arg(long)]
     verbose: bool,
+    /// Print the document about all of them instead.
+    #[arg(long)]
+    document: bool,
     /// Where the table goes.
     #[arg(long, default_value = "target/podlab/sabotage.json")]
     output: PathBuf,
@@ -28,6 +31,10 @@ const BACKENDS: [&str; 3] = ["kernel", "ebpf", "userspace"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.document {
+        print!("{}", sabotage::document());
+        return ExitCode::SUCCESS;
+    }
     program::run("sabotage", run(&arguments))
 }
 
