@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use podlab::capture::{Captured, Filter};
+use podlab::capture::{CaptureSet, Captured, Filter, Tap};
 use podlab::event::Protocol;
+use podlab::expect::{ANYBODY, icmp, ip, ipip};
 use podlab::matrix::{Expectation, MatrixBuilder, Probe};
 use podlab::netlink::{Route, RouteKind};
 use podlab::packet::ChecksumVerdict;
 use podlab::probe::icmp::PingOptions;
 use podlab::{Machine, Node, Pod};
 
-use super::{Place, World};
+use super::World;
 use crate::seed::TUNNEL;
 
 /// A question to a cluster.
@@ -130,70 +131,39 @@ async fn loss(world: &World) -> Result<()> {
 }
 
 /// Between the nodes there is one tunnel packet each way, from node to node, around the very
-/// packet that was sent; nothing plain is on any underlay.
+/// packet that was sent; nothing plain is on any underlay, and the third node sees none of it.
 async fn packets(world: &World) -> Result<()> {
-    let pair = Filter::between(world.from.address(), world.to.address());
-    let anything = Filter::protocol(4).or(pair.clone());
-    let mut wires = Vec::new();
-    for node in world.cluster.nodes() {
-        wires.push(node.capture(node.underlay(), &anything)?);
+    let (from, to, near, far) = (&world.from, &world.to, &world.near, &world.far);
+    let taps = world.cluster.capture().path(from, to).node(&world.third);
+    let taps = taps.no_file().start().await?;
+    let answer = answers(from, to.address(), PingOptions::default()).await;
+    let request = || icmp(from, to).echo_request();
+    let reply = || icmp(to, from).echo_reply();
+    for node in [near, far] {
+        taps.on(node.underlay_tap())
+            .exactly(1, ipip(near, far).ttl(63).around(request().ttl(63)))
+            .exactly(1, ipip(far, near).ttl(63).around(reply().ttl(63)))
+            .none(ip(from, ANYBODY).or(ip(ANYBODY, from)))
+            .now()?;
     }
-    let inside = [
-        world.near.capture(TUNNEL, &pair)?,
-        world.far.capture(TUNNEL, &pair)?,
-        world.to.capture("eth0", &pair)?,
-    ];
-    let sent = world.from.capture("eth0", &pair)?;
-    let answer = answers(&world.from, world.to.address(), PingOptions::default()).await;
-    let sent = sent.stop().await?.packets;
-    let request = sent.first().context("nothing was sent")?.clone();
-
-    let nodes = (world.near.address(), world.far.address());
-    for wire in wires {
-        let name = wire.name().to_owned();
-        let seen = wire.stop().await?.packets;
-        let concerned = [Place::NearUnderlay, Place::FarUnderlay]
-            .into_iter()
-            .any(|place| place.point(world).to_string() == name);
-        // Protocol 4 of others, and errors about it, are none of this ping.
-        let ours = seen.iter().filter(|captured| is_of(captured, world));
-        let ours: Vec<&Captured> = ours.collect();
-        let expected = if concerned { 2 } else { 0 };
-        ensure!(ours.len() == expected, "{name} saw {} packets", ours.len());
-        for (captured, outer) in ours.iter().zip([nodes, (nodes.1, nodes.0)]) {
-            is_tunnelled(captured, outer)?;
-        }
-    }
-    for tap in inside {
-        let name = tap.name().to_owned();
-        let seen = tap.stop().await?.packets;
-        let arrived = seen
-            .first()
-            .with_context(|| format!("{name} saw nothing"))?;
-        is_the_same(&request, arrived)?;
+    taps.on(world.third.underlay_tap())
+        .none(request().at_any_depth().or(reply().at_any_depth()))
+        .now()?;
+    let sent = first(&taps, &from.tap("eth0"), from)?;
+    for tap in [near.tap(TUNNEL), far.tap(TUNNEL), to.tap("eth0")] {
+        is_the_same(&sent, &first(&taps, &tap, from)?)?;
     }
     answer.map(drop)
 }
 
-fn is_of(captured: &Captured, world: &World) -> bool {
-    captured
-        .packet
-        .is_between(world.from.address(), world.to.address())
-}
-
-fn is_tunnelled(captured: &Captured, outer: (Ipv4Addr, Ipv4Addr)) -> Result<()> {
-    let depth = captured.packet.ipip_depth();
-    ensure!(depth == 1, "{depth} outer headers: {captured}");
-    let header = captured.packet.outer_ipv4().context("an IPv4 packet")?;
-    ensure!(
-        (header.source, header.destination) == outer,
-        "not from {} to {}: {captured}",
-        outer.0,
-        outer.1
-    );
-    let inner = captured.packet.inner_ipv4().context("an IPv4 packet")?;
-    ensure!(inner.ttl == 63, "ttl {}: {captured}", inner.ttl);
-    Ok(())
+/// The first packet of a pod at a tap.
+fn first(taps: &CaptureSet, tap: &Tap, from: &Pod) -> Result<Captured> {
+    let mut seen = taps.packets_at(tap)?.into_iter();
+    let found = seen.find(|captured| {
+        let header = captured.packet.inner_ipv4();
+        header.is_some_and(|header| header.source == from.address())
+    });
+    found.with_context(|| format!("{tap} saw nothing of {}", from.name()))
 }
 
 fn is_the_same(sent: &Captured, arrived: &Captured) -> Result<()> {
