@@ -20,6 +20,10 @@ pub(crate) struct BindMount {
     pub(crate) target: PathBuf,
 }
 
+/// The folder for temporary files, the same in the sandbox and in all of its machines. On the
+/// host's a killed run would leave them behind.
+pub(super) const TEMPORARY: &str = "/run/tmp";
+
 /// The mounts of one machine, applied in its new mount namespace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MountPlan {
@@ -36,7 +40,13 @@ impl MountPlan {
             .iter()
             .map(|bind| open_path(&bind.source, object))
             .collect::<Result<Vec<OwnedFd>, _>>()?;
+        let temporary = BindMount {
+            source: TEMPORARY.into(),
+            target: TEMPORARY.into(),
+        };
+        let temporary_source = open_path(&temporary.source, object)?;
         mount_new("tmpfs", Path::new("/run"), object)?;
+        temporary.apply(&temporary_source, object)?;
         // A sysfs shows the network devices of the namespace it was mounted from.
         mount_new("sysfs", Path::new("/sys"), object)?;
         for (bind, source) in self.binds.iter().zip(&sources) {
@@ -77,9 +87,26 @@ fn open_path(path: &Path, object: &str) -> Result<OwnedFd, NamespaceError> {
     })
 }
 
-/// Mounts a new instance of `kind` over `target`.
+/// Mounts a new instance of `kind` over `target`; no programs can be run from there.
 pub(super) fn mount_new(kind: &str, target: &Path, object: &str) -> Result<(), NamespaceError> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount_with(kind, target, MsFlags::MS_NOEXEC, object)
+}
+
+/// Makes the folder for temporary files, from which programs can be run as anywhere else.
+pub(super) fn mount_temporary(object: &str) -> Result<(), NamespaceError> {
+    std::fs::create_dir(TEMPORARY)
+        .map_err(|source| NamespaceError::new("make a mount point", object, source))?;
+    // Everybody may write there, which is the default of this file system.
+    mount_with("tmpfs", Path::new(TEMPORARY), MsFlags::empty(), object)
+}
+
+fn mount_with(
+    kind: &str,
+    target: &Path,
+    flags: MsFlags,
+    object: &str,
+) -> Result<(), NamespaceError> {
+    let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let none: Option<&str> = None;
     mount(Some(kind), target, Some(kind), flags, none).map_err(|errno| {
         NamespaceError::new("mount", &format!("{object}:{}", target.display()), errno)

@@ -28,7 +28,8 @@ static RUNNING: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 /// Takes libtest's arguments, `--list` and `--exact` of other runners included. Exit code 0 when
 /// nothing failed, 101 when something did, 1 when the sandbox cannot be entered.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or_else(threads);
     // Before any thread exists; does nothing for `--list`.
     sandbox::enter_or_exit();
     panics::keep();
@@ -49,6 +50,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How many tests run at a time unless the command line says so: as many as libtest's variable
+/// `RUST_TEST_THREADS` says, else four for each core, since tests mostly wait.
+fn threads() -> Option<usize> {
+    let stated = env::var("RUST_TEST_THREADS").ok();
+    let cores = std::thread::available_parallelism().ok()?.get();
+    Some(stated.map_or(4 * cores, |number| number.parse().unwrap_or(cores)))
 }
 
 /// Drives an asynchronous test on a runtime of its own, on the calling thread.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, fork};
 
 use super::super::NamespaceError;
-use super::super::mounts::{make_private, mount_new};
+use super::super::mounts::{TEMPORARY, make_private, mount_new, mount_temporary};
 use super::supervisor::exit_code_of;
 use super::{Ids, OBJECT, SANDBOX, Sandbox, SandboxError, blocked, exit, groups};
 use crate::capture::TimeStamps;
@@ -35,6 +35,8 @@ pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), 
             let time_stamps = TimeStamps::switch_on().map_err(|source| {
                 NamespaceError::new("switch packet time stamps on", OBJECT, source)
             })?;
+            // SAFETY: this process has one thread.
+            unsafe { std::env::set_var("TMPDIR", TEMPORARY) };
             // Nobody else can have set it: this process has had one thread all along.
             SANDBOX.get_or_init(|| Sandbox {
                 state_dir,
@@ -79,6 +81,7 @@ fn furnish() -> Result<(), NamespaceError> {
     mount_new("proc", Path::new("/proc"), OBJECT)?;
     mount_new("sysfs", Path::new("/sys"), OBJECT)?;
     mount_new("tmpfs", Path::new("/run"), OBJECT)?;
+    mount_temporary(OBJECT)?;
     loopback_up()
 }
 

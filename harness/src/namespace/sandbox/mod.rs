@@ -5,7 +5,9 @@
 //! namespace; it reaps. The *worker* returns from `enter` and does everything else. When the
 //! supervisor dies the kernel kills init, and with init every process of the sandbox, and with
 //! the last process every namespace, link and mount. That holds for SIGKILL too: nothing of ours
-//! has to run. The supervisor ends by itself when whoever started it has ended.
+//! has to run. The supervisor ends by itself when whoever started it has ended. At the end it looks
+//! whether anything of the run is left on the host, which would be a mistake of ours, and fails the
+//! run if so ([`leaks`]).
 //!
 //! Root needs no more than that. Anybody else, and root without `CAP_SYS_ADMIN`, gets a user
 //! namespace around it, in which they are root; [`is_rootless`] tells.
@@ -15,6 +17,7 @@
 
 mod groups;
 mod init;
+mod leaks;
 mod obstacle;
 mod parent;
 mod supervisor;
@@ -31,6 +34,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 
 use super::NamespaceError;
 use crate::capture::TimeStamps;
+use leaks::Host;
 pub use obstacle::Obstacle;
 use parent::Parent;
 
@@ -132,12 +136,14 @@ pub fn enter() -> Result<(), SandboxError> {
     // The write end stays with the supervisor: its end tells init that the supervisor is gone.
     let (alive, keep) = nix::unistd::pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| NamespaceError::new("pipe", OBJECT, errno))?;
+    // Of what is inherited from here everything that the run starts can be told.
+    let before = Host::mark_and_look();
     let ids = Ids::of_this_process();
     let (side, rootless) = fork_into_namespaces(ids)?;
     match side {
         ForkResult::Parent { child } => {
             drop(alive);
-            supervisor::run(child, parent.as_ref(), keep)
+            supervisor::run(child, parent.as_ref(), keep, &before)
         }
         ForkResult::Child => {
             drop((keep, parent));

@@ -8,17 +8,32 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::exit;
+use super::leaks::{Host, OwnNamespaces};
 use super::parent::{self, Parent};
 
+/// The exit code of a run that has left something on the host, if it would have succeeded.
+const LEAKED: i32 = 86;
+
 /// Waits for init and ends with its exit code, or at once when the parent has ended: the kernel
-/// kills init then. `_keep` is open until then.
-pub(super) fn run(init: Pid, parent: Option<&Parent>, _keep: OwnedFd) -> ! {
+/// kills init then. `_keep` is open until then. What the run has left behind is told, and makes it
+/// a failure.
+pub(super) fn run(init: Pid, parent: Option<&Parent>, _keep: OwnedFd, before: &Host) -> ! {
+    let namespaces = OwnNamespaces::of(init);
     if let Some(parent) = parent
         && !outlived_by(init, parent)
     {
         exit(1);
     }
-    exit(exit_code_of(init))
+    let code = exit_code_of(init);
+    let leaks = before.left_by(&namespaces);
+    if leaks.is_empty() {
+        exit(code);
+    }
+    eprintln!("podlab: this run has left something behind on the host:");
+    for leak in leaks {
+        eprintln!("podlab:   {leak}");
+    }
+    exit(if code == 0 { LEAKED } else { code })
 }
 
 /// Waits until one of the two has ended; false when it was the parent, and only the parent.
