@@ -76,6 +76,18 @@ vm-shell: ## a shell in that virtual machine
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage
 
+# A scenario each in its own process; `make e2e` runs them in threads. N=… SEED=… NAME=…
+N ?= 1000
+.PHONY: stress
+stress: setup privileges build ## scenarios in random order and parallel, 1,000 times; how many flaked
+	@ci/stress --executions $(N) $(if $(SEED),--seed $(SEED)) $(if $(NAME),--name $(NAME))
+
+.PHONY: leaks
+leaks: export PODLAB_KILLS := 200
+leaks: setup privileges build ## kill 200 runs at random instants and look for what stays
+	@ci/as-user cargo build -p podlab-scenarios $(NETNS) --tests
+	@ci/cargo test -p podlab-scenarios $(NETNS) --test host -- --nocapture kill
+
 .PHONY: bench
 bench: privileges ## measure, each figure against a reference of the same run (NAME=… for some)
 	@ci/setup bench

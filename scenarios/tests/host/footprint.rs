@@ -16,6 +16,7 @@ type Namespace = String;
 pub(crate) struct Host {
     links: BTreeSet<String>,
     mounts: BTreeSet<String>,
+    cgroups: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
     own_namespaces: BTreeSet<Namespace>,
     /// An empty folder that is the run's home, working and temporary folder.
@@ -39,6 +40,7 @@ impl Host {
         Ok(Self {
             links: links()?,
             mounts: mounts()?,
+            cgroups: cgroups(),
             files: files(),
             own_namespaces: namespaces_of(std::process::id()),
             home: TempDir::new()?,
@@ -66,26 +68,31 @@ impl Host {
     pub(crate) async fn assert_clean(&self, run: &Footprint) -> Result<()> {
         let own = run.own_namespaces(self);
         ensure!(!own.is_empty(), "the run had no namespace of its own");
-        eventually(
-            "the run's processes are gone",
-            Duration::from_secs(5),
-            || async {
-                let left = Footprint::of(&run.marker).map_err(|error| error.to_string())?;
-                let namespaces: Vec<_> = own.intersection(&left.namespaces).collect();
-                match left.processes.is_empty() {
-                    true => Ok(()),
-                    false => Err(format!(
-                        "{:?} are left and hold {namespaces:?}",
-                        left.processes
-                    )),
-                }
-            },
-        )
+        self.assert_nothing_of(&run.marker, Duration::from_secs(1))
+            .await
+    }
+
+    /// The same for a run that may have ended before it had anything; `limit` is how long the
+    /// kernel may take, before the patience factor.
+    pub(crate) async fn assert_nothing_of(&self, marker: &str, limit: Duration) -> Result<()> {
+        eventually("the run's processes are gone", limit, || async {
+            let left = Footprint::of(marker).map_err(|error| error.to_string())?;
+            let namespaces = left.own_namespaces(self);
+            match left.processes.is_empty() {
+                true => Ok(()),
+                false => Err(format!(
+                    "{:?} are left and hold {namespaces:?}",
+                    left.processes
+                )),
+            }
+        })
         .await?;
         let links: Vec<_> = links()?.difference(&self.links).cloned().collect();
         ensure!(links.is_empty(), "new links on the host: {links:?}");
         let mounts: Vec<_> = mounts()?.difference(&self.mounts).cloned().collect();
         ensure!(mounts.is_empty(), "new mounts on the host: {mounts:?}");
+        let cgroups: Vec<_> = cgroups().difference(&self.cgroups).cloned().collect();
+        ensure!(cgroups.is_empty(), "new control groups: {cgroups:?}");
         let files: Vec<_> = files().difference(&self.files).cloned().collect();
         ensure!(files.is_empty(), "new files on the host: {files:?}");
         let home: Vec<_> = std::fs::read_dir(self.home())?
@@ -158,6 +165,17 @@ fn links() -> Result<BTreeSet<String>> {
 fn mounts() -> Result<BTreeSet<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     Ok(mounts.lines().map(str::to_owned).collect())
+}
+
+/// The control groups below that of the tests.
+fn cgroups() -> BTreeSet<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = table.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some(folder) = own.map(|own| Path::new("/sys/fs/cgroup").join(own)) else {
+        return BTreeSet::new();
+    };
+    let paths = names_in(&folder).into_iter().map(|name| folder.join(name));
+    paths.filter(|path| path.is_dir()).collect()
 }
 
 /// Files of ours in the places where programs put files. Other programs put theirs there at the

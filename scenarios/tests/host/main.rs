@@ -3,6 +3,7 @@
 #![cfg(feature = "netns")]
 
 mod footprint;
+mod kills;
 mod leaks;
 mod program;
 mod rootless;

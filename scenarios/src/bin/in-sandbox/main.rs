@@ -1,17 +1,19 @@
 //! `in-sandbox COMMAND…` runs a command in a sandbox of its own and ends with its exit code, as
-//! every test program does: by it the sandbox itself is tested and measured.
+//! every test program does: by it the sandbox itself is tested and measured. With `--outside`
+//! there is no sandbox, for comparison.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
-    let mut words = env::args_os().skip(1);
+    let mut words = env::args_os().skip(1).peekable();
+    let outside = words.next_if(|word| word == "--outside").is_some();
     let Some(program) = words.next() else {
-        eprintln!("usage: in-sandbox COMMAND…");
+        eprintln!("usage: in-sandbox [--outside] COMMAND…");
         return ExitCode::from(2);
     };
-    if let Err(error) = podlab::sandbox::enter() {
+    if !outside && let Err(error) = podlab::sandbox::enter() {
         eprintln!("in-sandbox: {error}");
         return ExitCode::FAILURE;
     }

@@ -6,6 +6,7 @@ mod boot;
 mod repair;
 mod results;
 mod routes;
+mod sandbox;
 mod stream;
 
 use std::path::PathBuf;
@@ -30,11 +31,18 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    program::run("podlab-bench", benchmarks(&arguments))
+    let mut results = Results::default();
+    // Before this process enters one itself.
+    if sandbox::NAME.contains(&arguments.name)
+        && let Err(error) = sandbox::run(&mut results)
+    {
+        eprintln!("podlab-bench: {}: {error:#}", sandbox::NAME);
+        return ExitCode::FAILURE;
+    }
+    program::run("podlab-bench", benchmarks(&arguments, results))
 }
 
-async fn benchmarks(arguments: &Arguments) -> Result<()> {
-    let mut results = Results::default();
+async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     let wanted = |name: &str| name.contains(&arguments.name);
     if wanted(boot::NAME) {
         boot::run(&mut results).await.context(boot::NAME)?;
@@ -48,7 +56,14 @@ async fn benchmarks(arguments: &Arguments) -> Result<()> {
     if wanted(stream::NAME) {
         stream::run(&mut results).await.context(stream::NAME)?;
     }
-    let known = [boot::NAME, repair::NAME, routes::NAME, stream::NAME].join(", ");
+    let known = [
+        boot::NAME,
+        repair::NAME,
+        routes::NAME,
+        sandbox::NAME,
+        stream::NAME,
+    ]
+    .join(", ");
     ensure!(
         !results.is_empty(),
         "no benchmark is named so\nhint: known: {known}"
