@@ -1,6 +1,8 @@
 //! What the kernel joins in software, set on a pair of interfaces (ethtool, and the values below
 //! `/sys/class/net`), of the network namespace that the process is in.
 
+mod udp;
+
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -30,12 +32,7 @@ struct Offload {
     set: u32,
 }
 
-/// `struct ethtool_value`.
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
-}
+pub(crate) use udp::cut_udp;
 
 /// Makes `joined` join what is sent into `segments`, its peer, and hold it for `hold`. Returns
 /// whether anything was changed.
@@ -56,42 +53,48 @@ pub(crate) fn join(segments: &Link, joined: &Link, hold: Duration) -> Result<boo
 }
 
 fn set_offload(link: &Link, offload: &Offload, on: bool) -> Result<bool, KernelError> {
-    let failed = |source: io::Error| KernelError {
-        operation: "set offload",
-        object: format!("{} {}", link.name, offload.name),
-        message: String::new(),
-        source,
-    };
-    if ethtool(&link.name, offload.get, 0).map_err(failed)? == u32::from(on) {
+    // `struct ethtool_value`.
+    let mut value = [offload.get, 0];
+    ethtool(link, offload.name, &mut value)?;
+    if value[1] == u32::from(on) {
         return Ok(false);
     }
-    ethtool(&link.name, offload.set, u32::from(on)).map_err(failed)?;
+    ethtool(link, offload.name, &mut [offload.set, u32::from(on)])?;
     Ok(true)
 }
 
-fn ethtool(interface: &str, command: u32, data: u32) -> io::Result<u32> {
+/// One of ethtool's commands, by its structure as a series of numbers: the command itself first,
+/// and room for the whole answer behind it.
+fn ethtool(link: &Link, object: &str, words: &mut [u32]) -> Result<(), KernelError> {
+    let failed = |source: io::Error| KernelError {
+        operation: "set offload",
+        object: format!("{} {object}", link.name),
+        message: String::new(),
+        source,
+    };
     let any = socket(
         AddressFamily::Inet,
         SockType::Datagram,
         SockFlag::SOCK_CLOEXEC,
         None,
-    )?;
-    let mut value = Value { command, data };
+    )
+    .map_err(|errno| failed(errno.into()))?;
     // SAFETY: plain numbers and arrays of them, for which all zeroes are a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
     let room = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name[..room].iter_mut().zip(interface.bytes()) {
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(link.name.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the request and the value that it points to outlive the call; these commands read
-    // and write no more than that value.
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    // SAFETY: the request and the words that it points to outlive the call; how many of them the
+    // kernel reads and writes follows from the command and the counts in them, which the callers
+    // have made room for.
     let answer = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     if answer < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(failed(io::Error::last_os_error()));
     }
-    Ok(value.data)
+    Ok(())
 }
 
 /// A value that is right is left alone.

@@ -355,8 +355,14 @@ pub trait TcFilters {
     fn remove_tc_filter(&mut self, interface: u32) -> Result<(), KernelError>;
 }
 
-/// A veth pair as a place where the kernel joins segments to super-packets.
+/// Super-packets on veth pairs: where the kernel joins segments to them, and where it cuts them.
 pub trait Joining {
+    /// Makes the kernel cut UDP super-packets before it gives them to `link`, where it could not
+    /// describe them to a program that reads them there. Returns whether anything was changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn cut_udp(&mut self, link: &Link) -> Result<bool, KernelError>;
     /// Makes `joined` join what is sent into `segments`, its peer, and hold it for `hold`.
     /// Returns whether anything was changed.
     ///

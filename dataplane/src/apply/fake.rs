@@ -18,6 +18,8 @@ pub(crate) struct FakeKernel {
     pub sysctls: BTreeMap<String, String>,
     /// Interfaces that join what they receive.
     pub joining: Vec<u32>,
+    /// The interface that gets no UDP super-packets.
+    pub cutting_udp: Option<u32>,
     /// Where to packets that come in on an interface go at once.
     pub redirects: BTreeMap<u32, u32>,
     /// The last script for nftables.
@@ -292,6 +294,11 @@ impl Nftables for FakeKernel {
 }
 
 impl Joining for FakeKernel {
+    fn cut_udp(&mut self, link: &Link) -> Result<bool, KernelError> {
+        self.cutting_udp = Some(link.index);
+        Ok(false)
+    }
+
     fn join(&mut self, segments: &Link, joined: &Link, _: Duration) -> Result<bool, KernelError> {
         assert_eq!(segments.peer, Some(joined.index));
         if self.joining.contains(&joined.index) {

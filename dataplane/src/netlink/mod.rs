@@ -68,6 +68,10 @@ impl Joining for Kernel {
         offload::join(segments, joined, hold)
     }
 
+    fn cut_udp(&mut self, link: &Link) -> Result<bool, KernelError> {
+        offload::cut_udp(link)
+    }
+
     fn redirect(&mut self, from: u32, to: u32) -> Result<bool, KernelError> {
         redirect::ensure(&mut self.socket, from, to)
     }

@@ -256,6 +256,10 @@ impl TcFilters for Replica {
 
 /// What it depends on is not copied, and no pass asks for it here.
 impl Joining for Replica {
+    fn cut_udp(&mut self, _: &Link) -> Result<bool, KernelError> {
+        Ok(false)
+    }
+
     fn join(&mut self, _: &Link, _: &Link, _: Duration) -> Result<bool, KernelError> {
         Ok(false)
     }

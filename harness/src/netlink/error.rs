@@ -19,7 +19,7 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
-    pub(super) fn io(operation: &'static str, object: &str, source: io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, object: &str, source: io::Error) -> Self {
         Self {
             operation,
             object: object.to_owned(),

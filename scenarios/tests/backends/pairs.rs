@@ -3,6 +3,7 @@
 use anyhow::Result;
 use podlab::Cluster;
 use podlab::probe::icmp::PingOptions;
+use podlab::suite::{self, Feature};
 use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO_W2, MTU, TEST_TOOLS, WORKER_2};
 use rstest::rstest;
@@ -20,8 +21,33 @@ async fn boot(one: &'static str, two: &'static str) -> Result<Cluster> {
     Ok(backend::boot(seed::spec(), agents, rare).await?)
 }
 
-/// Proves that small packets, full ones, UDP super-packets and 100 MB of TCP get from one to
-/// the other and back unchanged. Prints the streams' rates.
+/// Proves that UDP datagrams that a pod hands to the kernel as one arrive as those that they were.
+///
+/// A node with `userspace` has to read what the kernel or a program of the kernel has put into the
+/// outer header as one. Among nodes on one kernel, as here, that is still uncut, and kernels before
+/// 6.2 do not tell programs how to cut it; between machines a network card has done it.
+#[rstest]
+#[podlab::test]
+async fn udp_super_packets_keep_their_boundaries(
+    #[values("kernel", "ebpf", "userspace")] from: &'static str,
+    #[values("kernel", "ebpf", "userspace")] to: &'static str,
+) -> Result<()> {
+    if to == "userspace" && from != "userspace" {
+        Feature::Uso
+            .probe()
+            .unwrap_or_else(|why| suite::skip("uso", why));
+    }
+    let cluster = boot(from, to).await?;
+    let (a, b) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    for size in [1, 100, 1000, MTU as u16 - 28] {
+        let arrived = traffic::udp(&a, &b, size, 20, 20).await?;
+        assert_eq!(arrived, 400, "{size} bytes");
+    }
+    Ok(())
+}
+
+/// Proves that small packets, full ones and 100 MB of TCP get from one to the other and back
+/// unchanged. Prints the streams' rates.
 #[rstest]
 #[podlab::test]
 async fn they_carry_everything_to_each_other(
@@ -41,13 +67,6 @@ async fn they_carry_everything_to_each_other(
                 from.ping_with(to, &options).await?.ttl,
                 62,
                 "{payload} bytes"
-            );
-        }
-        for size in [1, 100, 1000, MTU as u16 - 28] {
-            assert_eq!(
-                traffic::udp(from, to, size, 20, 20).await?,
-                400,
-                "{size} bytes"
             );
         }
         let rate = traffic::tcp(from, to, BULK).await?;

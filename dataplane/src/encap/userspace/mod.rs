@@ -67,6 +67,7 @@ impl Encapsulation for Userspace {
         platform: &mut dyn Platform,
     ) -> Result<bool, EncapError> {
         let pair = veth::ensure(&TUNNEL_PAIR, spec.mtu, links, platform)?;
+        let cut = platform.cut_udp(&pair.tunnel)?;
         let (joiner_changed, joiner) = self.joiner(spec, links, platform);
         let settings = Settings {
             node_address: spec.node_address,
@@ -77,7 +78,7 @@ impl Encapsulation for Userspace {
         self.joiner = joiner;
         self.carry(ends(&pair), settings)?;
         self.tell_drops();
-        Ok(pair.changed || joiner_changed)
+        Ok(pair.changed || cut || joiner_changed)
     }
 
     fn concerns(&self, event: &Event) -> bool {

@@ -17,11 +17,14 @@ pub enum Feature {
     Bpf,
     /// `userns`: an ordinary user may make a user namespace and a network namespace in it.
     Userns,
+    /// `uso`: packet sockets can describe UDP super-packets (Linux 6.2), so that a program can
+    /// take those that nobody has cut.
+    Uso,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Netem, Self::Ipip, Self::Bpf, Self::Userns];
+    pub const ALL: [Self; 5] = [Self::Netem, Self::Ipip, Self::Bpf, Self::Userns, Self::Uso];
 
     /// As tests and [`ALLOW`](super::ALLOW) write it.
     pub const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Feature {
             Self::Ipip => "ipip",
             Self::Bpf => "bpf",
             Self::Userns => "userns",
+            Self::Uso => "uso",
         }
     }
 
