@@ -49,6 +49,7 @@ pub(super) async fn collect(cluster: &Cluster, error: &str, heal: bool) -> Colle
         machines,
         datastore: Item::on_thread(move || files(&folder)).await,
         events,
+        results: log.attachments(),
         events_lost,
         faults,
         healing,

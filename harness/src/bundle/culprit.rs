@@ -32,7 +32,7 @@ pub(super) enum Target {
 /// names; a failed probe whose words are in the message; the very last probe, if it failed. A
 /// probe that was sent and never heard of again counts as failed: the test hung in it.
 pub(super) fn find(events: &[Arc<Event>], error: &str) -> Option<Culprit> {
-    let asserted = events.iter().rev().find_map(|event| asserted(&event.kind));
+    let asserted = last_asserted(events);
     let named = || {
         let mut latest_first = events.iter().rev();
         latest_first.find_map(|event| {
@@ -40,6 +40,23 @@ pub(super) fn find(events: &[Arc<Event>], error: &str) -> Option<Culprit> {
         })
     };
     asserted.or_else(named).or_else(|| last_probe(events))
+}
+
+/// The first pair of the last assertion that failed: one assertion may be about many.
+fn last_asserted(events: &[Arc<Event>]) -> Option<Culprit> {
+    let what = |event: &Event| match &event.kind {
+        Kind::AssertionFailed {
+            assertion,
+            pair: Some(_),
+            ..
+        } => Some(assertion.clone()),
+        _ => None,
+    };
+    let last = events.iter().rposition(|event| what(event).is_some())?;
+    let assertion = what(&events[last]);
+    let before = events[..last].iter().rev();
+    let more = before.take_while(|event| what(event) == assertion).count();
+    asserted(&events[last - more].kind)
 }
 
 fn asserted(kind: &Kind) -> Option<Culprit> {
@@ -143,12 +160,16 @@ mod tests {
     #[test]
     fn what_an_assertion_says_counts_most() {
         let log = log();
-        let pair = Some(("a".to_owned(), "b".to_owned()));
-        log.record(Kind::AssertionFailed {
-            assertion: "a reaches b".into(),
-            found: "lost".into(),
-            pair,
-        });
+        let fails = |assertion: &str, to: &str| {
+            log.record(Kind::AssertionFailed {
+                assertion: assertion.to_owned(),
+                found: "lost".into(),
+                pair: Some(("a".to_owned(), to.to_owned())),
+            });
+        };
+        fails("an earlier matrix", "z");
+        fails("all reach all", "b");
+        fails("all reach all", "c");
         let culprit = found(&log, "on a: no answer from c").unwrap();
         assert_eq!(culprit, (Target::Name("b".into()), "lost".into()));
     }

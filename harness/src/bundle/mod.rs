@@ -9,7 +9,8 @@
 //! - `report.html`, one page without any reference to the outside: what failed and where, the
 //!   topology, the packets of the pair as a sequence diagram, the timeline, logs and tables;
 //! - `bundle.json`, the same for programs: the types of [`model`];
-//! - `capture.pcapng`, the packets of the pair.
+//! - `capture.pcapng`, the packets of the pair; `captures/`, the files of capture sets that the
+//!   test has made.
 //!
 //! The error message stays what it was; the place and one line of diagnosis are added. A test that
 //! passes, or is skipped, leaves nothing. What cannot be collected is told in its place and hides
@@ -63,7 +64,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -115,10 +116,12 @@ impl Cluster {
     /// When the folder cannot be written. What cannot be collected is told in the evidence.
     pub async fn evidence(&self, name: &str) -> Result<Evidence, EvidenceError> {
         let clusters = [self.clone()];
+        let captures = self.scope().map(|scope| scope.files()).unwrap_or_default();
         write(
             name,
             "nothing failed: collected on request",
             &clusters,
+            &captures,
             false,
         )
         .await
@@ -172,11 +175,13 @@ pub(crate) async fn after_failure(scope: &Scope, test: &str, error: String) -> S
     }
     let keep = keep::is_wanted();
     // Whatever is wrong with our own code, the test's message is what the user must read.
-    let written = AssertUnwindSafe(write(test, &error, &clusters, !keep));
+    let captures = scope.files();
+    let written = AssertUnwindSafe(write(test, &error, &clusters, &captures, !keep));
     let mut folder = None;
     let told = match written.catch_unwind().await {
         Ok(Ok(evidence)) => {
             folder = Some(evidence.folder.clone());
+            crate::suite::property("evidence", &evidence.report.display().to_string());
             told(&error, &evidence)
         }
         Ok(Err(failure)) => format!("{error}\n\nno evidence: {failure}"),
@@ -204,6 +209,7 @@ async fn write(
     test: &str,
     error: &str,
     clusters: &[Cluster],
+    captures: &[PathBuf],
     heal: bool,
 ) -> Result<Evidence, EvidenceError> {
     let begin = Instant::now();
@@ -223,6 +229,7 @@ async fn write(
         states.push(collected.state);
         recordings.extend(collected.recordings);
     }
+    let captures = captures.iter().map(|file| keep_capture(file, &folder.path));
     let number = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     let bundle = Bundle {
         format: "podlab-bundle",
@@ -234,6 +241,7 @@ async fn write(
         error: error.to_owned(),
         diagnosis: diagnosis.clone(),
         kernel: kernel(),
+        captures: captures.collect(),
         clusters: states,
     };
     let save = |name: &str, content: Vec<u8>| {
@@ -264,6 +272,23 @@ async fn write(
         folder: folder.path,
         diagnosis,
     })
+}
+
+/// Keeps a file of the test's own captures in the folder `captures`, and returns its path in the
+/// folder of the attempt, or why it is not there. Its capture may still write it.
+fn keep_capture(file: &Path, folder: &Path) -> Item<String> {
+    let name = file.file_name().unwrap_or_default();
+    let kept = Path::new("captures").join(name);
+    let target = folder.join(&kept);
+    let keep = || -> io::Result<()> {
+        fs::create_dir_all(folder.join("captures"))?;
+        // The same file under a second name costs nothing; where that cannot be, a copy.
+        fs::hard_link(file, &target).or_else(|_| fs::copy(file, &target).map(drop))
+    };
+    let result = keep().map(|()| kept.display().to_string());
+    result
+        .map_err(|error| format!("{}: {error}", file.display()))
+        .into()
 }
 
 fn kernel() -> String {

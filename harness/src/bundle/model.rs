@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Item;
 use super::bpf::ProgramState;
 use super::sockets::SocketState;
-use crate::event::Event;
+use crate::event::{Attachment, Event};
 use crate::netlink::{
     Address, Link, Neighbour, QdiscState, Rule, Statistics, TableRoute, TrafficFilter,
 };
@@ -39,6 +39,8 @@ pub struct Bundle {
     pub diagnosis: Option<String>,
     /// The kernel that it ran on.
     pub kernel: String,
+    /// The files of the test's own capture sets, in the folder of the bundle.
+    pub captures: Vec<Item<String>>,
     /// The clusters that there were when it failed, in the order of their boots.
     pub clusters: Vec<ClusterState>,
 }
@@ -56,6 +58,8 @@ pub struct ClusterState {
     pub datastore: Item<BTreeMap<String, String>>,
     /// What happened, until the test failed.
     pub events: Vec<Arc<Event>>,
+    /// Results of matrices and timelines of the test, the last of each.
+    pub results: Vec<Attachment>,
     /// How many older events were not kept.
     pub events_lost: u64,
     /// The faults that were in force when the test failed.

@@ -11,9 +11,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+
+use tempfile::TempPath;
 
 use crate::cluster::Inner;
 
@@ -23,15 +26,19 @@ thread_local! {
 
 /// The clusters of one test.
 pub(crate) struct Scope {
-    clusters: Mutex<Clusters>,
+    belongings: Mutex<Belongings>,
 }
 
 #[derive(Default)]
-struct Clusters {
+struct Belongings {
     /// All that were booted, in their order.
     booted: Vec<Weak<Inner>>,
     /// Those without a handle that are kept until the poll ends.
     released: Vec<Arc<Inner>>,
+    /// Files that captures write, in the order in which they were begun; some may be gone.
+    captures: Vec<PathBuf>,
+    /// Those whose captures have ended: they are removed when the poll ends.
+    files: Vec<TempPath>,
     /// Nothing is kept any more.
     closed: bool,
 }
@@ -42,7 +49,7 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 impl Scope {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            clusters: Mutex::default(),
+            belongings: Mutex::default(),
         })
     }
 
@@ -81,45 +88,71 @@ impl Scope {
 
     /// A cluster belongs to this scope from now on.
     pub(crate) fn booted(&self, cluster: &Arc<Inner>) {
-        self.clusters().booted.push(Arc::downgrade(cluster));
+        self.belongings().booted.push(Arc::downgrade(cluster));
     }
 
     /// The last handle on a cluster of this scope is gone.
     pub(crate) fn released(&self, cluster: &Arc<Inner>) {
-        let mut clusters = self.clusters();
-        if !clusters.closed {
-            clusters.released.push(Arc::clone(cluster));
+        let mut own = self.belongings();
+        if !own.closed {
+            own.released.push(Arc::clone(cluster));
         }
+    }
+
+    /// A capture writes this file from now on.
+    pub(crate) fn captures(&self, file: &Path) {
+        self.belongings().captures.push(file.to_owned());
+    }
+
+    /// A capture has ended that would remove its file.
+    pub(crate) fn leave_file(&self, file: TempPath) {
+        let mut own = self.belongings();
+        if !own.closed {
+            own.files.push(file);
+        }
+    }
+
+    /// The files of captures that there are still.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let own = self.belongings();
+        let files = own.captures.iter().filter(|file| file.is_file());
+        files.cloned().collect()
     }
 
     /// The clusters that there are still, in the order of their boots.
     pub(crate) fn alive(&self) -> Vec<Arc<Inner>> {
-        let clusters = self.clusters();
-        clusters.booted.iter().filter_map(Weak::upgrade).collect()
+        let own = self.belongings();
+        own.booted.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Takes down what has no handle any more, and keeps nothing from now on.
     pub(crate) fn close(&self) {
-        self.clusters().closed = true;
+        self.belongings().closed = true;
         self.take_down();
     }
 
     fn take_down(&self) {
         // Out of the lock: taking down takes a while, and drops handles.
-        let released = std::mem::take(&mut self.clusters().released);
-        drop(released);
+        let (released, files) = {
+            let mut own = self.belongings();
+            let files = std::mem::take(&mut own.files);
+            (std::mem::take(&mut own.released), files)
+        };
+        drop((released, files));
     }
 
-    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+    fn belongings(&self) -> MutexGuard<'_, Belongings> {
         // The lists are whole between any two calls.
-        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.belongings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
-            .field("clusters", &self.clusters().booted.len())
+            .field("clusters", &self.belongings().booted.len())
             .finish_non_exhaustive()
     }
 }

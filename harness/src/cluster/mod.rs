@@ -147,6 +147,11 @@ impl Cluster {
         self.inner.current.lock().await.spec.clone()
     }
 
+    /// The test that it belongs to, if somebody watches over one.
+    pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.inner.scope.as_ref()
+    }
+
     /// The tunnel device of every node.
     pub(crate) fn tunnel_device(&self) -> String {
         self.inner.agent.tunnel_device().to_owned()

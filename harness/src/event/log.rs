@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::broadcast;
 
 use super::sink::{self, Sink};
-use super::{Event, Kind, Probe, Protocol};
+use super::{Attachment, Event, Kind, Probe, Protocol};
 
 /// How far a subscriber may be behind before it misses events.
 const SUBSCRIBER_CAPACITY: usize = 4096;
@@ -37,6 +37,7 @@ struct Store {
     probes: VecDeque<Arc<Event>>,
     others: VecDeque<Arc<Event>>,
     sinks: Vec<Arc<dyn Sink>>,
+    attachments: Vec<Attachment>,
 }
 
 /// A probe that was sent and whose end is to be told.
@@ -115,6 +116,19 @@ impl EventLog {
         let probe = record.probe.clone();
         self.record_at(record.machine.clone(), Kind::ProbeSent { probe });
         record
+    }
+
+    /// Keeps a result for the report of a failed test, in the place of the last one of its name.
+    pub fn attach(&self, attachment: Attachment) {
+        let mut store = self.store();
+        let attachments = &mut store.attachments;
+        attachments.retain(|kept| kept.name != attachment.name);
+        attachments.push(attachment);
+    }
+
+    /// The last result of each name, the latest last.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.store().attachments.clone()
     }
 
     /// Everything that is kept, in the order in which it happened.

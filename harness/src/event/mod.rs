@@ -21,6 +21,7 @@
 //! [`EventLog::CAPACITY`] probes and as many others: the oldest go first, and are counted. Probes
 //! are kept apart, so that a flood of them never drives out how the cluster came to be.
 
+mod attachment;
 mod kind;
 mod log;
 mod sink;
@@ -32,6 +33,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+pub use attachment::Attachment;
 pub use kind::{Kind, Level, Probe, Protocol, Role};
 pub use log::{EventLog, ProbeRecord};
 pub use sink::{JsonLines, Sink, SinkError, Terminal, VARIABLE};

@@ -207,7 +207,9 @@ impl MatrixBuilder {
     pub async fn run(mut self) -> Result<Matrix, Error> {
         self.asked = true;
         let plan = self.plan()?;
-        rounds::run(plan).await
+        let matrix = rounds::run(plan).await?;
+        matrix.keep();
+        Ok(matrix)
     }
 
     /// Asks, and returns the matrix if all of it is as expected.

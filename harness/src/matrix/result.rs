@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Actual, Difference, Expectation, MatrixError, Probe};
 use crate::error::Error;
-use crate::event::{EventLog, Kind, milliseconds};
+use crate::event::{Attachment, EventLog, Kind, milliseconds};
 
 /// Wrong pairs that are told one by one; beyond, their number says more.
 pub(super) const TOLD: usize = 20;
@@ -111,6 +111,14 @@ impl Matrix {
             });
         }
         Err(MatrixError::Wrong(Box::new(self.clone())).into())
+    }
+
+    /// For the report of a test that fails. A large one that is right costs more than it tells.
+    pub(super) fn keep(&self) {
+        const LARGE: usize = 2000;
+        if !self.is_right() || self.checks.len() <= LARGE {
+            self.events.attach(Attachment::new("matrix", self));
+        }
     }
 
     /// What was asked, in a few words.

@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 
 use super::skip::Skip;
 use super::test::current;
-use super::{IntoOutcome, Outcome, panics, runtime};
+use super::{IntoOutcome, Outcome, added, panics, runtime};
 use crate::bundle::scope::Scope;
 use crate::bundle::{OpenScope, after_failure};
 
@@ -22,6 +22,12 @@ pub fn run<T: IntoOutcome>(test: impl Future<Output = T>) -> Outcome {
         Ok(value) => value.into_outcome(),
         Err(payload) if payload.is::<Skip>() => resume_unwind(payload),
         Err(payload) => Err(panics::take(&*payload)),
+    };
+    // What was never evaluated makes a test fail that says it has passed.
+    let outcome = match (outcome, added::take()) {
+        (Ok(()), Some(added)) => Err(added),
+        (Err(error), Some(added)) => Err(format!("{error}\nand: {added}")),
+        (outcome, None) => outcome,
     };
     let outcome = outcome.map_err(|error| {
         let name = name(&current().unwrap_or_default());

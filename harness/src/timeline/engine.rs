@@ -373,6 +373,8 @@ impl Engine {
             sent: outages.sent(),
             lost: outages.lost(),
         });
+        let attachment = event::Attachment::new("timeline", &outages);
+        self.events.attach(attachment);
         outages
     }
 }

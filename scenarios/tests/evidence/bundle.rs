@@ -476,3 +476,80 @@ async fn faults_are_named_and_healed_before_the_machines_are_read() -> Result<()
     );
     Ok(())
 }
+
+/// Of a matrix with a wrong cell the reader wants the matrix, the first wrong pair, and the packets
+/// that were captured meanwhile, although the capture was dropped when the test ended.
+#[podlab::test]
+async fn a_matrix_names_its_first_wrong_pair_and_captures_are_kept() -> Result<()> {
+    let failing = Failing::new()?;
+    let attempt = failing.fail("fails_in_a_matrix", 1).await?;
+    let cluster = &attempt.bundle["clusters"][0];
+    ensure!(
+        cluster["pair"]["from"] == "a" && cluster["pair"]["to"] == "b",
+        "{}",
+        cluster["pair"]
+    );
+    ensure!(diagnosis(&attempt)?.contains("n1: no route to 192.168.2.0/24"));
+    let matrix = &cluster["results"][0];
+    ensure!(matrix["name"] == "matrix", "{matrix}");
+    ensure!(
+        matrix["value"]["from"].as_array().map(Vec::len) == Some(3),
+        "{matrix}"
+    );
+    ensure!(attempt.report.contains("✕ 1 of 1") && attempt.report.contains("1 ✓"));
+    let kept = attempt.bundle["captures"][0]["value"]
+        .as_str()
+        .context("no capture")?;
+    let file = attempt.folder.join(kept);
+    let listed = Command::new("tcpdump")
+        .args(["-Z", "root", "-nnr"])
+        .arg(&file)
+        .arg("icmp[icmptype] == icmp-echo and dst 192.168.2.2 and src 192.168.3.2")
+        .output()
+        .await?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    ensure!(
+        listed.lines().count() >= 2,
+        "c did not ask b in {}: {listed}",
+        file.display()
+    );
+    Ok(())
+}
+
+/// An expectation of packets that is not met names its pair too.
+#[podlab::test]
+async fn an_expectation_that_is_not_met_leaves_its_pair() -> Result<()> {
+    let attempt = Failing::new()?.fail("fails_in_an_expectation", 1).await?;
+    let pair = &attempt.bundle["clusters"][0]["pair"];
+    ensure!(pair["from"] == "a" && pair["to"] == "b", "{pair}");
+    // The network is whole: the report says so instead of blaming it.
+    ensure!(pair["trace"]["value"]["arrived"] == true, "{pair}");
+    ensure!(diagnosis(&attempt)?.contains("it was delivered and answered"));
+    Ok(())
+}
+
+/// Who has a runner of his own gets the same, and may ask for it at any time.
+#[podlab::test]
+async fn evidence_is_there_for_other_runners_and_on_request() -> Result<()> {
+    let failing = Failing::new()?;
+    let output = failing.run("passes_around_a_failure").await?;
+    ensure!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let page = failing.root.path().join("watched/1/report.html");
+    ensure!(
+        told.contains(&format!("evidence:  {}", page.display())),
+        "{told}"
+    );
+    ensure!(
+        told.contains("diagnosis: a → b (192.168.2.2): lost between n1/"),
+        "{told}"
+    );
+    ensure!(page.is_file());
+    let mut left = failing.left()?;
+    left.retain(|name| name != "watched");
+    ensure!(
+        left.len() == 1 && left[0].starts_with("on_request-"),
+        "{left:?}"
+    );
+    Ok(())
+}

@@ -5,6 +5,7 @@
 
 mod machines;
 mod matrix;
+mod results;
 mod sequence;
 mod tables;
 mod timeline;
@@ -18,6 +19,16 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Item;
 use super::model::{Bundle, ClusterState, PairState};
+
+/// Ids and names of the sections of every cluster.
+const CONTENTS: [(&str, &str); 6] = [
+    ("packets", "Packets"),
+    ("topology", "Topology"),
+    ("reachability", "Who reaches whom"),
+    ("events", "Events"),
+    ("machines", "Machines"),
+    ("datastore", "Datastore"),
+];
 
 const STYLE: &str = include_str!("style.css");
 
@@ -41,14 +52,12 @@ pub(super) fn page(bundle: &Bundle) -> String {
                         "attempt " (bundle.attempt) " · " (date(bundle.failed_at_ns)) " · "
                         (bundle.kernel) " · collected in " (bundle.collected_in_ms) " ms"
                     }
-                    @if !several {
-                        nav aria-label="Sections" {
-                            a href="#packets" { "Packets" }
-                            a href="#topology" { "Topology" }
-                            a href="#reachability" { "Who reaches whom" }
-                            a href="#timeline" { "Timeline" }
-                            a href="#machines" { "Machines" }
-                            a href="#datastore" { "Datastore" }
+                    @for cluster in &bundle.clusters {
+                        nav aria-label=(format!("Sections of cluster {}", cluster.number)) {
+                            @if several { span.soft { "Cluster " (cluster.number) ":" } }
+                            @for (id, title) in CONTENTS {
+                                a href=(format!("#{id}-{}", cluster.number)) { (title) }
+                            }
                         }
                     }
                 }
@@ -63,6 +72,12 @@ pub(super) fn page(bundle: &Bundle) -> String {
                     "Beside this page: " code { "bundle.json" } " has the same for programs"
                     @if bundle.clusters.iter().any(|cluster| cluster.pair.is_some()) {
                         ", " code { "capture.pcapng" } " the packets of the pair"
+                    }
+                    @for capture in &bundle.captures {
+                        @match capture {
+                            Item::Value(file) => { ", " code { (file) } " a capture of the test" }
+                            Item::Error(error) => { " " (not_collected("capture", error)) }
+                        }
                     }
                     "."
                 }
@@ -130,37 +145,33 @@ fn culprit(pair: &PairState) -> Markup {
     }
 }
 
+/// The sections of a cluster; each has an id that ends in the number of the cluster.
 fn cluster_sections(cluster: &ClusterState) -> Markup {
     html! {
-        section #packets aria-labelledby="packets-title" {
-            h2 #packets-title { "The packets of the pair" }
-            @match cluster.pair.as_ref() {
-                Some(pair) => (sequence::section(pair)),
-                None => p.soft {
+        (section(cluster, "packets", "The packets of the pair", match cluster.pair.as_ref() {
+            Some(pair) => sequence::section(pair, cluster.number),
+            None => html! {
+                p.soft {
                     "No pair is known on which the test failed: no assertion named one, and no \
                      probe had failed last."
-                },
-            }
-        }
-        section #topology aria-labelledby="topology-title" {
-            h2 #topology-title { "Topology" }
-            (topology::section(cluster))
-        }
-        section #reachability aria-labelledby="reachability-title" {
-            h2 #reachability-title { "Who reaches whom" }
-            (matrix::section(cluster))
-        }
-        section #timeline aria-labelledby="timeline-title" {
-            h2 #timeline-title { "Timeline" }
-            (timeline::section(cluster))
-        }
-        section #machines aria-labelledby="machines-title" {
-            h2 #machines-title { "Machines" }
-            (machines::section(cluster))
-        }
-        section #datastore aria-labelledby="datastore-title" {
-            h2 #datastore-title { "Datastore" }
-            (machines::datastore(cluster))
+                }
+            },
+        }))
+        @for result in &cluster.results { (results::section(cluster, result)) }
+        (section(cluster, "topology", "Topology", topology::section(cluster)))
+        (section(cluster, "reachability", "Who reaches whom", matrix::section(cluster)))
+        (section(cluster, "events", "Events", timeline::section(cluster)))
+        (section(cluster, "machines", "Machines", machines::section(cluster)))
+        (section(cluster, "datastore", "Datastore", machines::datastore(cluster)))
+    }
+}
+
+fn section(cluster: &ClusterState, id: &str, title: &str, content: Markup) -> Markup {
+    let id = format!("{id}-{}", cluster.number);
+    html! {
+        section id=(id) aria-labelledby=(format!("{id}-title")) {
+            h2 id=(format!("{id}-title")) { (title) }
+            (content)
         }
     }
 }

@@ -17,7 +17,8 @@ const ROWS: usize = 60;
 /// Letters of the label's font per pixel, on the safe side.
 const LETTER: usize = 7;
 
-pub(super) fn section(pair: &PairState) -> Markup {
+/// `number` tells the ids of several clusters apart.
+pub(super) fn section(pair: &PairState, number: u64) -> Markup {
     let trace = match &pair.trace {
         Item::Value(trace) => trace,
         Item::Error(error) => return html! { p { (not_collected("trace", error)) } },
@@ -27,7 +28,7 @@ pub(super) fn section(pair: &PairState) -> Markup {
             "In the test: " (pair.failure) ". Asked once more, before any fault was healed: "
             (trace.outcome) "."
         }
-        div.scroll tabindex="0" { (diagram(trace)) }
+        div.scroll tabindex="0" { (diagram(trace, number)) }
         @if trace.hops.len() > ROWS {
             p.soft { (trace.hops.len() - ROWS) " more sightings are in capture.pcapng." }
         }
@@ -67,7 +68,7 @@ impl Layout<'_> {
     }
 }
 
-fn diagram(trace: &TraceState) -> Markup {
+fn diagram(trace: &TraceState, number: u64) -> Markup {
     let hops: Vec<&HopState> = trace.hops.iter().take(ROWS).collect();
     let lost = lost_line(trace);
     let count = trace.taps.len().max(1);
@@ -87,9 +88,9 @@ fn diagram(trace: &TraceState) -> Markup {
     };
     html! {
         svg viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height)
-            role="img" aria-labelledby="sequence-title sequence-text" {
-            title #sequence-title { "Sequence of the packets of the pair" }
-            desc #sequence-text { (trace.verdict) ": " (trace.diagnosis) }
+            role="img" aria-labelledby=(format!("sequence-{number} sequence-text-{number}")) {
+            title id=(format!("sequence-{number}")) { "Sequence of the packets of the pair" }
+            desc id=(format!("sequence-text-{number}")) { (trace.verdict) ": " (trace.diagnosis) }
             (heads(&layout, trace))
             @for (index, hop) in hops.iter().enumerate() {
                 @let astray = trace.wrong == Some(hop.leg) && lost_row.is_some_and(|lost| index >= lost);

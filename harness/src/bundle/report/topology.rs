@@ -135,8 +135,8 @@ fn picture(cluster: &ClusterState, nodes: &[&MachineState], way: &Way) -> Markup
         .map_or(120, |(top, last)| top + last + 12);
     html! {
         svg viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height) role="img"
-            aria-labelledby="topology-picture" {
-            title #topology-picture {
+            aria-labelledby=(format!("topology-picture-{}", cluster.number)) {
+            title id=(format!("topology-picture-{}", cluster.number)) {
                 (nodes.len()) " nodes with their pods on " (buses.len()) " underlay networks"
             }
             // Wires first: boxes lie over them.

@@ -129,6 +129,15 @@ impl ContinuousFile {
         }
     }
 
+    /// The temporary file, to be removed by somebody else; `None` where it stays by itself.
+    pub(in crate::capture) fn hand_over(&mut self) -> Option<TempPath> {
+        let kept = Name::Kept(self.path().to_owned());
+        match std::mem::replace(&mut self.name, kept) {
+            Name::Temporary(path) => Some(path),
+            Name::Kept(_) => None,
+        }
+    }
+
     /// Takes a packet of an interface; [`flush`](Self::flush) writes it.
     pub(in crate::capture) fn push(&mut self, interface: u32, frame: Frame) {
         self.pending.push(Pending {

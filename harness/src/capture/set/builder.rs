@@ -186,6 +186,10 @@ impl CaptureBuilder {
         let events = self.cluster.events().clone();
         let mut set = CaptureSet::start(sockets, self.memory, file, events)?;
         set.skipped = skipped;
+        set.scope = self.cluster.scope().cloned();
+        if let (Some(scope), Some(file)) = (&set.scope, &set.file) {
+            scope.captures(file);
+        }
         set.events.record(Kind::CaptureStarted {
             capture: set.to_string(),
             filter: self.filter.to_string(),

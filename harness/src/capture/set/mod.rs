@@ -48,6 +48,7 @@ pub use builder::CaptureBuilder;
 use super::pcapng::ContinuousFile;
 use super::socket::ReceiveBuffer;
 use super::{CaptureError, CaptureSocket, Captured, Recording, Tap};
+use crate::bundle::scope::Scope;
 use crate::event::{EventLog, Kind};
 use crate::patience::scaled;
 use pump::Pump;
@@ -65,6 +66,8 @@ pub struct CaptureSet {
     skipped: Vec<Tap>,
     file: Option<PathBuf>,
     events: EventLog,
+    /// The test that it belongs to, if somebody watches over one.
+    scope: Option<Arc<Scope>>,
 }
 
 struct Shared {
@@ -175,6 +178,7 @@ impl CaptureSet {
             skipped: Vec::new(),
             file: path,
             events,
+            scope: None,
         })
     }
 
@@ -390,8 +394,16 @@ impl Drop for CaptureSet {
     fn drop(&mut self) {
         // Whoever wants to know whether the file is whole calls `stop` himself.
         self.stop().ok();
-        if std::thread::panicking() {
-            self.keep_file();
+        match &self.scope {
+            // It may be the evidence of a test that ends right now.
+            Some(scope) => {
+                let mut state = self.shared.lock();
+                let file = state.file.as_mut().and_then(ContinuousFile::hand_over);
+                drop(state);
+                file.into_iter().for_each(|file| scope.leave_file(file));
+            }
+            None if std::thread::panicking() => self.keep_file(),
+            None => {}
         }
         self.end();
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use podlab::agent::PodlabAgent;
+use podlab::event::Protocol;
 use podlab::eventually::eventually;
+use podlab::expect::tcp;
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::ClusterSpec;
-use podlab::{Cluster, suite};
+use podlab::{Cluster, bundle, suite};
 
 podlab::suite!();
 
@@ -129,5 +131,41 @@ async fn fails_with_a_fault() -> Result<()> {
     a.ping(&b).await?;
     cluster.partition(["n1"], ["n2"]).await?;
     a.ping_with(&b, &soon()).await?;
+    Ok(())
+}
+
+#[podlab::test]
+async fn fails_in_a_matrix() -> Result<()> {
+    let cluster = without_route().await?;
+    let _packets = cluster.capture().all().start().await?;
+    let matrix = cluster.matrix().all_pods().protocols([Protocol::Icmp]);
+    matrix.deadline(Duration::from_millis(500)).prove().await?;
+    Ok(())
+}
+
+#[podlab::test]
+async fn fails_in_an_expectation() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let packets = cluster.capture().path(&a, &b).start().await?;
+    a.ping(&b).await?;
+    packets.on(a.tap("eth0")).expect(tcp(&a, &b)).now()?;
+    Ok(())
+}
+
+/// Not the test fails, but what it watches over.
+#[podlab::test]
+async fn passes_around_a_failure() -> Result<()> {
+    let end = bundle::on_failure("watched", async {
+        let cluster = without_route().await?;
+        let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+        a.ping_with(&b, &soon()).await.context("the watched error")
+    })
+    .await;
+    let error = end.expect_err("it is lost");
+    ensure!(error.to_string() == "the watched error", "{error:?}");
+    let cluster = spec().boot().await?;
+    let evidence = cluster.evidence("on request").await?;
+    ensure!(evidence.diagnosis.is_none(), "{evidence:?}");
     Ok(())
 }
