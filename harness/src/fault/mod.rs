@@ -23,6 +23,8 @@
 //! |---|---|
 //! | [`Cluster`](crate::Cluster) | partitions between sets of nodes or networks, loss between nodes |
 //! | [`Wire`] of a node or pod | down, flapping, without carrier, lossy, slow, impaired, narrow |
+//! | [`Node`](crate::Node) | isolated, frozen, crashed; another address; agent frozen, killed, late; datastore away, late, corrupt; disk full; a vandal |
+//! | [`Pod`](crate::Pod) | frozen |
 //! | [`Machine`](crate::Machine) | a device down |
 //!
 //! Every fault is told in the event log when it is put in and when it is healed. One that cannot
@@ -48,6 +50,7 @@ mod partition;
 mod random;
 mod registry;
 mod shape;
+mod vandal;
 mod view;
 mod wire;
 
@@ -56,6 +59,7 @@ pub use guard::Fault;
 pub use loss::{Flow, Loss};
 pub use random::Random;
 pub use shape::{Impairment, Rate};
+pub use vandal::Vandalism;
 pub use wire::{Direction, Wire};
 
 pub(crate) use registry::Faults;

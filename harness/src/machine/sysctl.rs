@@ -69,7 +69,12 @@ impl Machine {
         name: &str,
         value: &str,
     ) -> Result<(), Error> {
-        let path = format!("ipv4/conf/{device}/{name}");
+        self.set_parameter(&format!("conf/{device}/{name}"), value)
+    }
+
+    /// Sets an IPv4 parameter by its name below `net/ipv4`.
+    pub(crate) fn set_parameter(&self, name: &str, value: &str) -> Result<(), Error> {
+        let path = format!("ipv4/{name}");
         let result = self.namespaces().run(|| write(&path, value))?;
         result.map_err(|(path, source)| Error::Sysctl {
             machine: self.name().to_owned(),

@@ -5,10 +5,16 @@ use std::net::Ipv4Addr;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
-use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteScope, RouteType,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, NetlinkError};
@@ -16,9 +22,10 @@ use super::{Netlink, NetlinkError};
 /// `RT_TABLE_LOCAL` of linux/rtnetlink.h: the kernel keeps it by itself.
 const TABLE_LOCAL: u8 = 255;
 
-/// The IPv4 routes and permanent neighbours of a device, in the kernel's own words.
+/// The IPv4 addresses, routes and permanent neighbours of a device, in the kernel's own words.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceState {
+    pub(crate) addresses: Vec<AddressMessage>,
     pub(crate) routes: Vec<RouteMessage>,
     pub(crate) neighbours: Vec<NeighbourMessage>,
 }
@@ -33,7 +40,12 @@ impl Netlink {
             attributes.any(|a| matches!(a, RouteAttribute::Oif(oif) if *oif == index))
         };
         let neighbours = self.permanent_neighbours().await?;
+        let addresses = self.address_messages().await?;
         Ok(DeviceState {
+            addresses: addresses
+                .into_iter()
+                .filter(|address| address.header.index == index)
+                .collect(),
             routes: routes.into_iter().filter(by).collect(),
             neighbours: neighbours
                 .into_iter()
@@ -44,6 +56,10 @@ impl Netlink {
 
     /// Puts back what is missing, and leaves alone what is there.
     pub(crate) async fn restore_device(&self, state: &DeviceState) -> Result<(), NetlinkError> {
+        for address in &state.addresses {
+            let message = RouteNetlinkMessage::NewAddress(address.clone());
+            self.add_missing("restore", "an address", message).await?;
+        }
         for neighbour in &state.neighbours {
             let message = RouteNetlinkMessage::NewNeighbour(neighbour.clone());
             self.add_missing("restore", "a neighbour", message).await?;
@@ -81,6 +97,57 @@ impl Netlink {
                 route
             })
             .collect())
+    }
+
+    /// The IPv4 addresses of all devices.
+    pub(crate) async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        let messages: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(self.error("list", "addresses"))?;
+        let ours = messages.into_iter();
+        Ok(ours
+            .filter(|address| address.header.family == AddressFamily::Inet)
+            .collect())
+    }
+
+    /// Removes an address, with the routes that need it.
+    pub(crate) async fn delete_address(&self, address: AddressMessage) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelAddress(address);
+        self.request("delete", "an address", message, 0).await
+    }
+
+    /// Removes exactly this route.
+    pub(crate) async fn delete_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelRoute(route);
+        self.request("delete", "a route", message, 0).await
+    }
+
+    /// Adds a route, unless it is there.
+    pub(crate) async fn add_missing_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        self.add_missing("restore", "a route", message).await
+    }
+
+    /// Puts a route in the place of one with the same destination, type of service and priority.
+    pub(crate) async fn put_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.request("replace", "a route", message, flags).await
+    }
+
+    /// Puts a neighbour in the place of one with the same address.
+    pub(crate) async fn put_neighbour(
+        &self,
+        neighbour: NeighbourMessage,
+    ) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewNeighbour(neighbour);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.request("replace", "a neighbour", message, flags).await
     }
 
     /// The IPv4 neighbours that somebody has set, proxy entries apart.
@@ -140,4 +207,71 @@ impl Netlink {
         // The connection keeps an acknowledgement for itself, and ends the answers with it.
         Ok(())
     }
+}
+
+/// A route in words: `192.168.2.0/24`.
+pub(crate) fn destination(route: &RouteMessage) -> String {
+    let attributes = &route.attributes;
+    let address = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    format!("{address}/{}", route.header.destination_prefix_length)
+}
+
+/// The index of the device that a route leads to.
+pub(crate) fn device_of(route: &RouteMessage) -> Option<u32> {
+    let attributes = &route.attributes;
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+/// The same route, as one that swallows packets.
+pub(crate) fn black_hole(route: &RouteMessage) -> RouteMessage {
+    let mut hole = route.clone();
+    hole.header.kind = RouteType::BlackHole;
+    hole.header.scope = RouteScope::Universe;
+    hole.header.flags = RouteFlags::empty();
+    let stays = |attribute: &RouteAttribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Destination(_) | RouteAttribute::Priority(_) | RouteAttribute::Table(_)
+        )
+    };
+    hole.attributes.retain(stays);
+    hole
+}
+
+/// An address in words: `10.12.22.2/16`.
+pub(crate) fn address_text(address: &AddressMessage) -> String {
+    let attributes = &address.attributes;
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(local) => Some(local.to_string()),
+        _ => None,
+    });
+    let prefix = address.header.prefix_len;
+    format!("{}/{prefix}", local.unwrap_or_default())
+}
+
+/// A neighbour in words, `169.254.1.1`, and the same with another hardware address.
+pub(crate) fn confuse(neighbour: &NeighbourMessage) -> Option<(String, NeighbourMessage)> {
+    let mut wrong = neighbour.clone();
+    let mut name = None;
+    for attribute in &mut wrong.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                name = Some(address.to_string());
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                for byte in bytes.iter_mut().skip(1) {
+                    *byte ^= 0x5a;
+                }
+            }
+            _ => {}
+        }
+    }
+    Some((name?, wrong))
 }

@@ -31,10 +31,15 @@ pub use rule::{Rule, TableRoute};
 pub use traffic::{Filter as TrafficFilter, QdiscState, Statistics};
 pub use tunnel::IpTunnel;
 
-pub(crate) use device_state::DeviceState;
+pub(crate) use device_state::{
+    DeviceState, address_text, black_hole, confuse, destination, device_of,
+};
 pub(crate) use link::{VethEnd, VethPeer};
 pub(crate) use qdisc::Qdisc;
 pub(crate) use route::NewRoute;
+pub(crate) use rtnetlink::packet_route::address::AddressMessage;
+pub(crate) use rtnetlink::packet_route::neighbour::NeighbourMessage;
+pub(crate) use rtnetlink::packet_route::route::RouteMessage;
 
 use rtnetlink::sys::AsyncSocket;
 

@@ -173,6 +173,31 @@ impl Netlink {
         }))
     }
 
+    /// Whether tc programs can hang on a device (`clsact`).
+    pub(crate) async fn has_clsact(&self, device: &str) -> Result<bool, NetlinkError> {
+        let index = self.tc_index(device).await?;
+        let mut handle = self.handle.qdisc();
+        let qdiscs = handle.get().index(index).execute();
+        let qdiscs: Vec<TcMessage> = qdiscs
+            .try_collect()
+            .await
+            .map_err(self.error("list qdiscs of", device))?;
+        let mut qdiscs = qdiscs.iter();
+        Ok(qdiscs
+            .any(|qdisc| qdisc.header.index == index && qdisc.header.parent == TcHandle::INGRESS))
+    }
+
+    /// Takes `clsact` from a device, and with it every tc program.
+    pub(crate) async fn remove_clsact(&self, device: &str) -> Result<(), NetlinkError> {
+        /// `TC_H_CLSACT` of linux/pkt_sched.h, with the handle that it always has.
+        const HANDLE: u32 = 0xffff_0000;
+        let mut message = TcMessage::with_index(self.tc_index(device).await?);
+        message.header.parent = TcHandle::INGRESS;
+        message.header.handle = TcHandle::from(HANDLE);
+        let message = RouteNetlinkMessage::DelQueueDiscipline(message);
+        self.request("remove clsact from", device, message, 0).await
+    }
+
     async fn tc_index(&self, device: &str) -> Result<i32, NetlinkError> {
         Ok(self.link_index(device).await?.cast_signed())
     }

@@ -12,6 +12,7 @@ mod partition;
 mod registry;
 mod shape;
 mod size;
+mod vandal;
 mod world;
 
 podlab::suite!();
