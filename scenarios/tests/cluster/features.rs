@@ -43,7 +43,8 @@ fn a_test_that_needs_netem_runs_where_it_is() {
 /// Proves that every one of several features is asked for.
 #[podlab::test(needs = ["bpf", "userns", "netem", "ipip"])]
 fn a_test_that_needs_several_runs_where_all_are() {
-    for feature in Feature::ALL {
+    for name in ["bpf", "userns", "netem", "ipip"] {
+        let feature = Feature::named(name);
         assert_eq!(feature.probe(), Ok(()));
     }
 }
