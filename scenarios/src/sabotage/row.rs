@@ -102,7 +102,7 @@ fn row(
     let good = match expected {
         Some(expected) => {
             let noticed = |name: &&str| failures.iter().any(|(failed, _)| failed == name);
-            let all_noticed = expected.noticed_by.iter().all(|name| noticed(name));
+            let all_noticed = expected.noticed_by.iter().all(noticed);
             all_noticed && hop_named == hop_expected && cause.is_some_and(expected.is)
         }
         None => failures.is_empty() && trace.is_delivered(),
