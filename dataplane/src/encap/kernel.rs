@@ -12,7 +12,7 @@ use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
 
 const KIND: &str = "ipip";
 
-/// Where the device waits while another backend has its name.
+/// Where the module's fallback waits while another backend has its name.
 const PARKED: &str = "tunl0-ipip";
 
 /// See the module.
@@ -113,6 +113,12 @@ impl Encapsulation for Ipip {
         let Some(link) = named(links, TUNNEL).filter(|link| link.kind == KIND) else {
             return Ok(false);
         };
+        platform.remove(link.index)?;
+        // The module's fallback says nothing and stays.
+        let links = platform.links()?;
+        if !links.iter().any(|left| left.index == link.index) {
+            return Ok(true);
+        }
         for address in platform
             .addresses()?
             .iter()
@@ -236,13 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn the_device_gives_up_its_name_and_gets_it_back() {
+    fn the_modules_fallback_gives_up_its_name_and_gets_it_back() {
         let mut kernel = FakeKernel::with_underlay();
         let underlay = kernel.links[0].clone();
-        let links = kernel.links.clone();
-        Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
-            .unwrap();
-        let index = kernel.link(TUNNEL).index;
+        let index = kernel.add_link(TUNNEL, KIND);
+        kernel.undeletable = Some(index);
+        kernel.addresses.push(crate::platform::Address {
+            interface: index,
+            address: "192.168.1.0/32".parse().unwrap(),
+        });
 
         let links = kernel.links.clone();
         assert!(Ipip.withdraw(&underlay, &links, &mut kernel).unwrap());
@@ -250,6 +258,7 @@ mod tests {
             (kernel.link(PARKED).index, kernel.link(PARKED).up),
             (index, false)
         );
+        assert!(kernel.addresses.iter().all(|a| a.interface != index));
         let links = kernel.links.clone();
         Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
             .unwrap();
@@ -257,6 +266,18 @@ mod tests {
             (kernel.link(TUNNEL).index, kernel.link(TUNNEL).up),
             (index, true)
         );
+    }
+
+    #[test]
+    fn a_device_that_an_agent_made_goes_with_its_backend() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        let links = kernel.links.clone();
+        Ipip.ensure(&spec(&underlay, 1440), &links, &mut kernel)
+            .unwrap();
+        let made = kernel.links.clone();
+        assert!(Ipip.withdraw(&underlay, &made, &mut kernel).unwrap());
+        assert_eq!(kernel.links, links, "as before");
     }
 
     #[test]
