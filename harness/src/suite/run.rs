@@ -29,9 +29,9 @@ static RUNNING: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 /// nothing failed, 101 when something did, 1 when the sandbox cannot be entered.
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or_else(threads);
     // Before any thread exists; does nothing for `--list`.
     sandbox::enter_or_exit();
+    arguments.test_threads = arguments.test_threads.or_else(threads);
     panics::keep();
     let mut trials: Vec<Trial> = inventory::iter::<Test>().map(trial).collect();
     // The order of the list is the linker's.
@@ -53,11 +53,16 @@ pub fn main() -> ExitCode {
 }
 
 /// How many tests run at a time unless the command line says so: as many as libtest's variable
-/// `RUST_TEST_THREADS` says, else four for each core, since tests mostly wait.
+/// `RUST_TEST_THREADS` says, else four for each core, since tests mostly wait; two where the machine
+/// is slow, since there they mostly compute.
 fn threads() -> Option<usize> {
-    let stated = env::var("RUST_TEST_THREADS").ok();
+    const SLOW: f64 = 3.0;
     let cores = std::thread::available_parallelism().ok()?.get();
-    Some(stated.map_or(4 * cores, |number| number.parse().unwrap_or(cores)))
+    if let Ok(stated) = env::var("RUST_TEST_THREADS") {
+        return Some(stated.parse().unwrap_or(cores));
+    }
+    let slow = patience::patience().is_ok_and(|factor| factor > SLOW);
+    Some(if slow { 2 * cores } else { 4 * cores })
 }
 
 /// Drives an asynchronous test on a runtime of its own, on the calling thread.

@@ -1,18 +1,26 @@
 //! A thousand pings a second, by `ping` itself: what they lose is lost, whatever the test does.
+//!
+//! A second of a usual machine, that is: on one that is eight times slower, by the patience factor,
+//! eight seconds. Otherwise `ping` could neither send at that rate nor read what comes back, and
+//! would count its own lateness as losses.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use podlab::process::{Process, Program};
-use podlab::{Cluster, Pod};
+use podlab::{Cluster, Pod, patience};
+
+/// From one ping to the next.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// How many of the last pings may be without an answer: they were on their way when `ping` was
 /// told to end.
 const UNDER_WAY: u32 = 20;
 
-/// Pings from one pod to another, one each millisecond, until they are counted.
+/// Pings from one pod to another, one each [`INTERVAL`], until they are counted.
 pub(crate) struct Flow {
     pair: String,
     ping: Process,
@@ -23,8 +31,8 @@ pub(crate) struct Flow {
 pub(crate) struct Losses {
     pair: String,
     sent: u32,
-    /// Runs of pings without an answer: number of the first, and how many. As there is one each
-    /// millisecond, the length of a run is about that of the outage in milliseconds.
+    /// Runs of pings without an answer: number of the first, and how many. The length of a run is
+    /// about that of the outage in [`INTERVAL`]s.
     outages: Vec<(u32, u32)>,
 }
 
@@ -32,7 +40,8 @@ impl Flow {
     /// Begins; the first answer has come when this returns.
     pub(crate) async fn start(from: &Pod, to: &Pod) -> Result<Self> {
         let target = to.address().to_string();
-        let ping = Program::new("ping").args(["-n", "-i", "0.001", &target]);
+        let interval = patience::scaled(INTERVAL)?.as_secs_f64().to_string();
+        let ping = Program::new("ping").args(["-n", "-i", &interval, &target]);
         let mut ping = from.spawn(ping)?;
         let pair = format!("{} to {}", from.name(), to.name());
         ping.wait_for_line(|line| sequence(line).is_some(), crate::restart::SOON)
