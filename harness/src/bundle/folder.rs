@@ -43,10 +43,12 @@ pub(super) fn root() -> PathBuf {
         return PathBuf::from(folder);
     }
     let program = env::current_exe().unwrap_or_default();
-    // Cargo marks its target folder; a program that was copied away has the working folder.
-    let target = program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    // Cargo marks its target folder, but only one that it has made itself; a program that was
+    // copied away has the working folder.
+    let target = program.ancestors().find(|folder| {
+        folder.file_name().is_some_and(|name| name == "target")
+            || folder.join("CACHEDIR.TAG").is_file()
+    });
     target.unwrap_or(Path::new("target")).join("podlab")
 }
 

@@ -26,7 +26,7 @@ struct Attempt {
 
 impl Failing {
     pub(crate) fn new() -> Result<Self> {
-        let root = tempfile::tempdir()?;
+        let root = crate::shared_folder()?;
         Ok(Self { root })
     }
 

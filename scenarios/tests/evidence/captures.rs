@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A file of our own where programs that make a sandbox of their own see it, too.
 fn folder() -> Result<(tempfile::TempDir, PathBuf)> {
-    let folder = tempfile::tempdir()?;
+    let folder = crate::shared_folder()?;
     let file = folder.path().join("set.pcapng");
     Ok((folder, file))
 }

@@ -12,4 +12,12 @@ mod matrix;
 mod timeline;
 mod trace;
 
+/// A folder that programs see, too, which are started here and enter a sandbox of their own: the
+/// one for temporary files belongs to our sandbox alone.
+fn shared_folder() -> std::io::Result<tempfile::TempDir> {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    std::fs::create_dir_all(folder)?;
+    tempfile::tempdir_in(folder)
+}
+
 podlab::suite!();

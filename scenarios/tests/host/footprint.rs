@@ -95,8 +95,10 @@ impl Host {
         ensure!(cgroups.is_empty(), "new control groups: {cgroups:?}");
         let files: Vec<_> = files().difference(&self.files).cloned().collect();
         ensure!(files.is_empty(), "new files on the host: {files:?}");
+        // A run that was killed half-way may have failed before, and left evidence of that.
         let home: Vec<_> = std::fs::read_dir(self.home())?
             .filter_map(Result::ok)
+            .filter(|entry| entry.file_name() != "target")
             .collect();
         ensure!(home.is_empty(), "files in the run's home: {home:?}");
         Ok(())

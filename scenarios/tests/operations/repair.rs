@@ -154,7 +154,7 @@ async fn the_pair_of_devices_is_back(
     "tc filter del dev tunl0-gro ingress; tc filter add dev tunl0-gro ingress pref 80 \
      protocol ip u32 match u32 0 0 action mirred egress redirect dev lo"
 )]
-#[podlab::test]
+#[podlab::test(needs = "napi")]
 async fn the_way_of_streams_is_back(#[case] damage: &str) -> Result<()> {
     is_undone(&boot("userspace").await?, damage).await
 }

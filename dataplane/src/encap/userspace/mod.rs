@@ -90,7 +90,9 @@ impl Encapsulation for Userspace {
     }
 
     fn is_at_work(&mut self, links: &[Link], _platform: &mut dyn Platform) -> bool {
-        named(links, PEER).is_some_and(|peer| socket::is_open_on(peer.index))
+        // The sockets go with the agent, the joiner's pair stays.
+        named(links, joiner::PAIR.one).is_some()
+            || named(links, PEER).is_some_and(|peer| socket::is_open_on(peer.index))
     }
 
     fn compare(

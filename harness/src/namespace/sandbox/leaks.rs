@@ -4,7 +4,7 @@
 //! told to be of this run counts: a process that carries its mark or holds one of its namespaces,
 //! a new mount, link, file or control group that looks as only ours do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -32,8 +32,11 @@ pub(super) struct Host {
 }
 
 /// The namespaces that init was born into, as `/proc` writes them: `net:[4026531840]`.
+///
+/// They are held open until the host has been looked at. The kernel gives the number of one that
+/// is gone to the next at once, and a run beside this one would be taken for a leak of it.
 #[derive(Debug)]
-pub(super) struct OwnNamespaces(BTreeSet<String>);
+pub(super) struct OwnNamespaces(BTreeMap<String, File>);
 
 /// Something that was left behind.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,14 +195,16 @@ impl Process {
 impl OwnNamespaces {
     /// Those of a process that was born into namespaces of its own; the others are the caller's.
     pub(super) fn of(init: Pid) -> Self {
-        let all = |process: &str| -> BTreeSet<String> {
-            let folder = PathBuf::from(format!("/proc/{process}/ns"));
-            entries(&folder)
-                .iter()
-                .filter_map(|path| target(path))
-                .collect()
+        let all = |process: &str| -> BTreeMap<String, File> {
+            let paths = entries(&PathBuf::from(format!("/proc/{process}/ns")));
+            // Opened first: after that the name cannot become that of another.
+            let open = |path: &PathBuf| File::open(path).ok().zip(target(path));
+            let opened = paths.iter().filter_map(open);
+            opened.map(|(file, name)| (name, file)).collect()
         };
-        Self(&all(&init.to_string()) - &all("self"))
+        let (mut own, callers) = (all(&init.to_string()), all("self"));
+        own.retain(|name, _| !callers.contains_key(name));
+        Self(own)
     }
 
     /// The first of them that a process lives in or has open.
@@ -207,14 +212,14 @@ impl OwnNamespaces {
         let folders = [process.file("ns"), process.file("fd")];
         let paths = folders.iter().flat_map(|folder| entries(folder));
         let mut targets = paths.filter_map(|path| target(&path));
-        targets.find(|target| self.0.contains(target))
+        targets.find(|target| self.0.contains_key(target))
     }
 
     /// Whether a line of the mount table is one of them, given a name by a mount.
     fn is_mounted(&self, mount: &str) -> bool {
         // The fourth column is what of the file system was mounted.
         let root = mount.split(' ').nth(3);
-        root.is_some_and(|root| self.0.contains(root))
+        root.is_some_and(|root| self.0.contains_key(root))
     }
 }
 

@@ -20,11 +20,21 @@ pub enum Feature {
     /// `uso`: packet sockets can describe UDP super-packets (Linux 6.2), so that a program can
     /// take those that nobody has cut.
     Uso,
+    /// `napi`: how long a device collects what it receives can be set (`gro_flush_timeout`), which
+    /// is for the machine's root alone.
+    Napi,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Netem, Self::Ipip, Self::Bpf, Self::Userns, Self::Uso];
+    pub const ALL: [Self; 6] = [
+        Self::Netem,
+        Self::Ipip,
+        Self::Bpf,
+        Self::Userns,
+        Self::Uso,
+        Self::Napi,
+    ];
 
     /// As tests and [`ALLOW`](super::ALLOW) write it.
     pub const fn name(self) -> &'static str {
@@ -34,6 +44,7 @@ impl Feature {
             Self::Bpf => "bpf",
             Self::Userns => "userns",
             Self::Uso => "uso",
+            Self::Napi => "napi",
         }
     }
 

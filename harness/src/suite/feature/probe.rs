@@ -35,6 +35,12 @@ pub(super) fn probe(feature: Feature) -> Result<(), String> {
             let sent = sent.map_err(io::Error::other).flatten();
             sent.map_err(|error| NetlinkError::io("send UDP super-packet", MACHINE, error))
         }),
+        Feature::Napi => in_scratch_namespace(async |_, namespaces| {
+            const PATH: &str = "/sys/class/net/lo/gro_flush_timeout";
+            let written = namespaces.in_mounts(|| std::fs::write(PATH, "0"));
+            let written = written.map_err(io::Error::other).flatten();
+            written.map_err(|error| NetlinkError::io("set gro_flush_timeout", MACHINE, error))
+        }),
     }
 }
 
