@@ -40,9 +40,9 @@ e2e: setup privileges build ## boot the seed's cluster, prove it, show what was 
 	@ci/cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
-# What an ordinary user cannot have: to load BPF programs, and to set how long a device collects what
-# it receives. All else has to work for them too.
-ROOTLESS_SKIPS := encap-ebpf,bpf,napi
+# What an ordinary user cannot have: to load BPF programs, to set how long a device collects what it
+# receives, to hear why the kernel drops a packet. All else has to work for them too.
+ROOTLESS_SKIPS := encap-ebpf,bpf,napi,drop-reasons
 .PHONY: e2e-rootless
 e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALLOW_SKIP)$(comma))$(ROOTLESS_SKIPS)
 e2e-rootless: export PRIVILEGE := none

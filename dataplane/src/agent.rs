@@ -328,6 +328,7 @@ impl Agent {
         }
         let report = self.digest(report, end - begin)?;
         self.measure(&report, end - begin, thorough);
+        self.announce(&report);
         if !report.errors.is_empty() {
             self.due = Some(end + RETRY);
         }
@@ -368,7 +369,7 @@ impl Agent {
         });
     }
 
-    /// Tells the log what is new and whoever waits that the first sync is applied.
+    /// Tells the log what is new.
     fn digest(
         &mut self,
         report: Result<Report, KernelError>,
@@ -408,10 +409,15 @@ impl Agent {
             .chain(unprotected)
             .collect();
         self.troubles.update(troubles, |trouble| warn!("{trouble}"));
+        Ok(report)
+    }
 
+    /// Tells whoever waits that the first sync is applied; after everything else, so that whoever
+    /// asks then is answered the same.
+    fn announce(&mut self, report: &Report) {
         if !self.ready && report.errors.is_empty() && report.not_ready.is_empty() {
             self.ready = true;
-            let status = status(&report);
+            let status = status(report);
             info!("ready: {status}");
             notify::send(&[
                 "READY=1",
@@ -420,7 +426,6 @@ impl Agent {
                 &format!("X_ENCAP_WHY={}", self.encapsulation.why),
             ]);
         }
-        Ok(report)
     }
 }
 

@@ -383,10 +383,13 @@ async fn a_panic_leaves_evidence_too() -> Result<()> {
         text.contains("the panic of the test\n  left: None\n right: Some(62)\n"),
         "{text}"
     );
-    // n2 does not forward: the packet comes out of the tunnel and not to the pod.
+    // A rule of n2's: the packet comes out of the tunnel and not to the pod.
     let lost = diagnosis(&attempt)?;
     ensure!(lost.contains("between n2/tunl0 and n2/cali"), "{lost}");
-    ensure!(lost.contains("n2: it does not forward"), "{lost}");
+    ensure!(
+        lost.contains("n2: dropped by `ip daddr 192.168.2.2 drop`"),
+        "{lost}"
+    );
     Ok(())
 }
 

@@ -159,7 +159,7 @@ async fn the_file_is_what_tshark_and_tcpdump_read() -> Result<()> {
     let time = |line: &String| line.split('\t').nth(1).map(str::to_owned);
     assert!(by_tshark.is_sorted_by_key(time), "{by_tshark:#?}");
     assert_eq!(sorted(by_tshark), sorted(by_us));
-    let by_tcpdump = printed_by("tcpdump", &["-nn", "-S"], &file)?;
+    let by_tcpdump = printed_by("tcpdump", &["-Z", "root", "-nn", "-S"], &file)?;
     assert_eq!(by_tcpdump.len(), packets.len());
     for captured in &packets {
         let mut lines = by_tcpdump.iter();
@@ -201,7 +201,7 @@ async fn the_file_survives_sigkill() -> Result<()> {
     ensure!(after >= before, "{after} after the kill, {before} before");
     let only_requests = ["-n", "-Y", "icmp.type == 8"];
     assert_eq!(printed_by("tshark", &only_requests, &file)?.len(), after);
-    let by_tcpdump = printed_by("tcpdump", &["-nn"], &file)?;
+    let by_tcpdump = printed_by("tcpdump", &["-Z", "root", "-nn"], &file)?;
     let by_tcpdump = by_tcpdump
         .iter()
         .filter(|line| line.contains("echo request"));

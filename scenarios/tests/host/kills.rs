@@ -176,9 +176,7 @@ async fn kill_once(
     // The instant is the point of this test; no event announces it.
     tokio::time::sleep(instant).await;
     run.end(victim, signal)?;
-    let cleaned = host
-        .assert_nothing_of(&run.marker, limit())
-        .await;
+    let cleaned = host.assert_nothing_of(&run.marker, limit()).await;
     // Whatever is left would be in the way of the next.
     run.shell.kill().ok();
     let output = run.shell.wait_with_output()?;

@@ -34,7 +34,8 @@ async fn item_15_metrics_are_served_and_no_debug_paths(
         ("/debug/pprof/", 404),
         ("/metrics/", 404),
     ] {
-        assert_eq!(get(&node, path).await?.status.as_u16(), status, "{path}");
+        let answer = get(&node, path).await?;
+        assert_eq!(answer.status.as_u16(), status, "{path}: {answer:?}");
     }
     let agent = node.agent_status();
     let backend = format!("encapsulation{{backend=\"{}\"}}", agent.encapsulation);

@@ -77,10 +77,13 @@ async fn fails_by_a_panic() {
     let cluster = spec().boot().await.expect("a cluster");
     let (a, b) = (cluster.pod("a").expect("a"), cluster.pod("b").expect("b"));
     let n2 = cluster.node("n2").expect("n2");
-    n2.kill_agent().await.expect("the agent dies");
-    n2.exec("sysctl -q -w net.ipv4.ip_forward=0")
-        .await
-        .expect("sysctl");
+    for rule in [
+        "nft add table ip strict",
+        "nft add chain ip strict forward { type filter hook forward priority 0; }",
+        "nft add rule ip strict forward ip daddr 192.168.2.2 drop",
+    ] {
+        n2.exec(rule).await.expect("nft");
+    }
     let ttl = a.ping_with(&b, &soon()).await.map(|reply| reply.ttl);
     assert_eq!(ttl.ok(), Some(62), "the panic of the test");
 }

@@ -1,5 +1,7 @@
 //! One TCP stream and small packets from pod to pod, by every way there is.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use podlab::agent::PodlabAgent;
 use podlab::process::Program;
@@ -13,6 +15,8 @@ pub(crate) const NAME: &str = "stream";
 /// Rounds; ways take turns within a round, so that a busy moment hits all of them.
 const ROUNDS: usize = 5;
 const SECONDS: &str = "1";
+/// How long a server may take to begin or to end.
+const SOON: Duration = Duration::from_secs(5);
 /// Payloads of the UDP packets: small ones, and such as fill the MTU. The latter say what the machine
 /// makes of packets that nobody may join to super-packets.
 const PACKETS: [&str; 2] = ["64", "1400"];
@@ -125,16 +129,15 @@ async fn take(way: &Way, one: &Node, two: &Node, from: &Pod, to: &Pod) -> Result
 async fn iperf(from: &Pod, to: &Pod, options: &[&str]) -> Result<(f64, f64)> {
     let mut server = to.spawn("iperf3 --server --one-off --forceflush")?;
     server
-        .wait_for_line(
-            |line| line.contains("listening on"),
-            std::time::Duration::from_secs(5),
-        )
+        .wait_for_line(|line| line.contains("listening on"), SOON)
         .await?;
     let client = Program::new("iperf3")
         .args(["--json", "--time", SECONDS, "--client"])
         .arg(to.address().to_string())
         .args(options);
     let report: Value = serde_json::from_str(&from.exec(client).await?.success()?.stdout)?;
+    // The next one wants its port.
+    server.wait(SOON).await?;
     let end = &report["end"];
     let received = if options.contains(&"-u") {
         &end["sum"]
