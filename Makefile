@@ -25,19 +25,13 @@ build: ## compile the library, the agent and the scenarios
 	@ci/as-user cargo build --workspace $(NETNS)
 
 .PHONY: test
+test: export PODLAB_JUNIT := $(CURDIR)/target/junit
 test: setup privileges build ## run everything: unit tests, doc tests, scenarios
 	@ci/cargo test --workspace $(NETNS) --no-fail-fast
 
-# What `make test` runs besides the scenarios.
-.PHONY: unit
-unit: setup privileges build ## unit and doc tests, and the tests of library and agent that need namespaces
-	@ci/cargo test --workspace --exclude podlab-scenarios $(NETNS) --no-fail-fast
-	@ci/cargo test -p podlab-scenarios $(NETNS) --lib --bins --no-fail-fast
-
 .PHONY: e2e
-e2e: export PODLAB_JUNIT := $(CURDIR)/target/junit
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
-	@ci/cargo test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
+	@ci/cargo test -p podlab-scenarios $(NETNS) --test seed
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
 # What an ordinary user cannot have: to load BPF programs, to set how long a device collects what it
@@ -47,7 +41,7 @@ ROOTLESS_SKIPS := encap-ebpf,bpf,napi,drop-reasons
 e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALLOW_SKIP)$(comma))$(ROOTLESS_SKIPS)
 e2e-rootless: export PRIVILEGE := none
 e2e-rootless: export PODLAB_JUNIT := $(CURDIR)/target/junit-rootless
-e2e-rootless: setup build ## the same as an ordinary user without sudo; as root: as user nobody
+e2e-rootless: setup build ## all scenarios as an ordinary user without sudo; as root: as user nobody
 	@ci/as-user install --directory --mode=1777 $(PODLAB_JUNIT)
 	@ci/rootless test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
 	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour

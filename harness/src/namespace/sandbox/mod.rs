@@ -7,7 +7,7 @@
 //! the last process every namespace, link and mount. That holds for SIGKILL too: nothing of ours
 //! has to run. The supervisor ends by itself when whoever started it has ended. At the end it looks
 //! whether anything of the run is left on the host, which would be a mistake of ours, and fails the
-//! run if so ([`leaks`]).
+//! run if so (`leaks`).
 //!
 //! Root needs no more than that. Anybody else, and root without `CAP_SYS_ADMIN`, gets a user
 //! namespace around it, in which they are root; [`is_rootless`] tells.
