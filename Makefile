@@ -67,6 +67,14 @@ vm-shell: ## a shell in that virtual machine
 	@ci/setup vm
 	@ci/as-user ci/vm/run shell
 
+# In a folder of this run alone: what an older one has left was compared then.
+.PHONY: captures
+captures: export PODLAB_CAPTURES := $(CURDIR)/target/podlab/all-captures
+captures: setup privileges build ## the scenarios, and then every packet they have captured: do we read what tshark reads? (NAME=… for one suite)
+	@ci/as-user rm -rf $(PODLAB_CAPTURES)
+	@ci/cargo test -p podlab-scenarios $(NETNS) --test '$(or $(NAME),*)' --no-fail-fast
+	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(PODLAB_CAPTURES)
+
 .PHONY: sabotage
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage

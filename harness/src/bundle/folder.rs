@@ -38,7 +38,7 @@ impl Folder {
 }
 
 /// Where all evidence goes.
-pub(super) fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     if let Some(folder) = env::var_os(FOLDER_VARIABLE) {
         return PathBuf::from(folder);
     }

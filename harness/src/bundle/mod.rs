@@ -71,6 +71,7 @@ use std::time::{Instant, SystemTime};
 use futures_util::FutureExt;
 
 pub use folder::FOLDER_VARIABLE;
+pub(crate) use folder::root;
 pub use item::Item;
 pub use keep::VARIABLE as KEEP_VARIABLE;
 

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod archive;
 mod error;
 mod filter;
 mod pcapng;
@@ -45,6 +46,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use archive::ARCHIVE_VARIABLE;
 pub use error::CaptureError;
 pub use filter::Filter;
 pub use pcapng::{PcapngError, read_pcapng, read_pcapng_from, save_pcapng, write_pcapng};
@@ -302,12 +304,20 @@ impl Capture {
                 dropped,
             });
         }
-        Ok(Recording {
-            device: shared.name.to_string(),
-            link_type: socket.link_type(),
-            packets: std::mem::take(&mut store.packets),
-            dropped,
-        })
+        let recording = shared.recording(&mut store, dropped);
+        archive::put(std::slice::from_ref(&recording));
+        Ok(recording)
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // After `stop` there are no packets left.
+        if archive::is_wanted() {
+            let mut store = self.shared.receive(BACKLOG);
+            let dropped = store.dropped;
+            archive::put(&[self.shared.recording(&mut store, dropped)]);
+        }
     }
 }
 
@@ -378,6 +388,16 @@ impl Shared {
             self.count.send_modify(|_| {});
         }
         store
+    }
+
+    /// Everything that was received, taken out of the store.
+    fn recording(&self, store: &mut Store, dropped: u64) -> Recording {
+        Recording {
+            device: self.name.to_string(),
+            link_type: self.socket.get_ref().link_type(),
+            packets: std::mem::take(&mut store.packets),
+            dropped,
+        }
     }
 
     fn take_drops(&self) -> Result<u64, CaptureError> {

@@ -21,6 +21,7 @@ use thiserror::Error;
 use super::{Captured, Recording};
 use blocks::{Blocks, Counts, PacketRecord};
 
+pub(super) use blocks::Interface;
 pub(super) use continuous::ContinuousFile;
 pub use read::{read_pcapng, read_pcapng_from};
 
@@ -37,7 +38,7 @@ pub struct PcapngError {
 }
 
 impl PcapngError {
-    fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self {
             operation,
             path: path.to_owned(),

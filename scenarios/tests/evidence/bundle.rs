@@ -503,6 +503,10 @@ async fn a_matrix_names_its_first_wrong_pair_and_captures_are_kept() -> Result<(
     let kept = attempt.bundle["captures"][0]["value"]
         .as_str()
         .context("no capture")?;
+    // The set wrote below the folder of all evidence, and nothing stays there.
+    let written = failing.root.path().join("captures");
+    let stays = fs::read_dir(&written).with_context(|| format!("{}", written.display()))?;
+    ensure!(stays.count() == 0, "{} is not empty", written.display());
     let file = attempt.folder.join(kept);
     let listed = Command::new("tcpdump")
         .args(["-Z", "root", "-nnr"])

@@ -274,3 +274,39 @@ async fn a_device_that_there_is_not_is_an_error_that_names_the_others() -> Resul
     assert!(error.contains("hint: it has k8s-worker-1/"), "{error}");
     Ok(())
 }
+
+/// Without it whoever reads the evidence of a failed test would not see what the test itself had
+/// captured; and a test that passes would leave files behind.
+#[podlab::test]
+async fn evidence_has_a_copy_of_a_file_that_goes_with_its_set() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let set = cluster.capture().path(&from, &to).start().await?;
+    let file = set.file().context("the default file")?.to_owned();
+    let name = file
+        .file_name()
+        .context("a name")?
+        .to_string_lossy()
+        .into_owned();
+    let test = "captures.evidence_has_a_copy_of_a_file_that_goes_with_its_set-";
+    assert!(name.starts_with(test), "{name}");
+    from.ping(&to).await?;
+    let count = set.packets().len();
+    let evidence = cluster.evidence("evidence.captures.copy").await?;
+    // Reads what it will have written by then.
+    drop(set);
+    let copy = read_pcapng(&evidence.folder.join("captures").join(&name))?;
+    let packets = copy.iter().map(|recording| recording.packets.len());
+    let copied = packets.sum::<usize>();
+    assert!(count > 0 && copied >= count, "{copied} of {count}");
+    std::fs::remove_dir_all(&evidence.folder)?;
+    // A set that a test drops ends with the current poll: until then it may be evidence.
+    eventually("the file is gone", SOON, || async {
+        match file.exists() {
+            true => Err("it is there"),
+            false => Ok(()),
+        }
+    })
+    .await?;
+    Ok(())
+}

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::bundle::model::{ClusterState, MachineState, TraceState};
 use crate::event::Role;
 
-const NODE_WIDTH: usize = 250;
+const NODE_WIDTH: usize = 290;
 const GAP: usize = 36;
 const PER_ROW: usize = 4;
 const BUS: usize = 30;
@@ -18,6 +18,12 @@ const NODE_HEAD: usize = 62;
 const NODES: usize = 24;
 /// Pods that are drawn of one node.
 const PODS: usize = 8;
+/// How wide a character is at most on average, in tenths of a pixel: of names, of names of nodes,
+/// of other words, and of addresses, whose characters are all as wide.
+const NAME: usize = 75;
+const STRONG: usize = 85;
+const WORD: usize = 65;
+const MONO: usize = 67;
 
 pub(super) fn section(cluster: &ClusterState) -> Markup {
     let nodes: Vec<&MachineState> = of(cluster, Role::Node).collect();
@@ -200,7 +206,7 @@ fn node_box(cluster: &ClusterState, node: &MachineState, x: usize, y: usize, way
     };
     html! {
         rect class=(class) x=(x) y=(y) width=(NODE_WIDTH) height=(node_height(cluster, node)) rx="10" {}
-        text.strong x=(x + 14) y=(y + 22) { (node.name) }
+        (shortened("strong", [x + 14, y + 22], &node.name, STRONG, NODE_WIDTH - 26, word.len() * WORD))
         text.mono x=(x + 14) y=(y + 39) { (node.address.as_deref().unwrap_or_default()) }
         text class=(agent_class) x=(x + NODE_WIDTH - 12) y=(y + 22) text-anchor="end" font-size="11" {
             (word)
@@ -214,10 +220,9 @@ fn node_box(cluster: &ClusterState, node: &MachineState, x: usize, y: usize, way
             }
             rect class=(way.class("pod", &pod.name, &pod.name))
                 x=(x + 14) y=(top) width=(NODE_WIDTH - 28) height=(POD - 6) rx="6" {}
-            text x=(x + 24) y=(top + 16) { (pod.name) }
-            text.mono x=(x + NODE_WIDTH - 24) y=(top + 16) text-anchor="end" {
-                (pod.address.as_deref().unwrap_or_default())
-            }
+            @let address = pod.address.as_deref().unwrap_or_default();
+            (shortened("name", [x + 24, top + 16], &pod.name, NAME, NODE_WIDTH - 48, address.len() * MONO))
+            text.mono x=(x + NODE_WIDTH - 24) y=(top + 16) text-anchor="end" { (address) }
         }
         @if pods.len() > PODS {
             text.small x=(x + 24) y=(y + NODE_HEAD + PODS * POD + 8) {
@@ -225,6 +230,34 @@ fn node_box(cluster: &ClusterState, node: &MachineState, x: usize, y: usize, way
             }
         }
     }
+}
+
+/// A name beside what stands at the right end of the same line and takes `taken` tenths of a
+/// pixel. One that would run into it is cut; the whole of it shows under the mouse.
+fn shortened(
+    class: &str,
+    [x, y]: [usize; 2],
+    name: &str,
+    character: usize,
+    line: usize,
+    taken: usize,
+) -> Markup {
+    let fits = fitting(name, (line * 10).saturating_sub(taken + NAME) / character);
+    html! {
+        text class=(class) x=(x) y=(y) {
+            @if fits != name { title { (name) } }
+            (fits)
+        }
+    }
+}
+
+/// As much of a text as has room for so many characters, with a sign that it goes on.
+fn fitting(text: &str, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(characters.saturating_sub(1));
+    kept.chain(['…']).collect()
 }
 
 fn node_height(cluster: &ClusterState, node: &MachineState) -> usize {
@@ -281,4 +314,27 @@ fn of(cluster: &ClusterState, role: Role) -> impl Iterator<Item = &MachineState>
         .machines
         .iter()
         .filter(move |machine| machine.role == role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_run_into_its_address_is_cut_and_told_in_full() {
+        let line = NODE_WIDTH - 48;
+        let taken = "192.168.200.100".len() * MONO;
+        let shown = |name: &str| shortened("name", [0, 0], name, NAME, line, taken).into_string();
+        assert_eq!(
+            shown("echo-server"),
+            r#"<text class="name" x="0" y="0">echo-server</text>"#
+        );
+        let long = "c2c-network-demo-of-the-second-worker";
+        let text = shown(long);
+        assert!(text.contains(&format!("<title>{long}</title>")), "{text}");
+        let cut = text.split("</title>").nth(1).unwrap();
+        let cut = cut.strip_suffix("…</text>").unwrap();
+        assert!(long.starts_with(cut) && !cut.is_empty(), "{text}");
+        assert!((cut.len() + 1) * NAME + taken <= line * 10, "{text}");
+    }
 }

@@ -33,7 +33,7 @@ pub(super) const OUTBOUND: u32 = 2;
 pub(super) const CHECKSUM_NOT_READY: u32 = 1 << 9;
 
 /// The name of a tap, and what its packets begin with.
-pub(super) type Interface = (Arc<str>, LinkType);
+pub(in crate::capture) type Interface = (Arc<str>, LinkType);
 
 /// Writes blocks: first the section header and one block per interface, then what it is told.
 pub(super) struct Blocks<W: Write> {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::CaptureSet;
-use super::folder::default_place;
+use super::{CaptureSet, folder};
 use crate::capture::pcapng::ContinuousFile;
 use crate::capture::{CaptureError, CaptureSocket, Filter, Tap};
 use crate::cluster::{Cluster, Node, Pod};
@@ -106,7 +105,8 @@ impl CaptureBuilder {
     }
 
     /// Writes to this file, which stays; an old one of that name is replaced. Without, the file
-    /// has a name of its own in `target/podlab/captures/`.
+    /// has a name of its own in `captures`, beside the evidence of failed tests
+    /// ([`PODLAB_EVIDENCE`](crate::bundle::FOLDER_VARIABLE) or `target/podlab`).
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
         self.file = Place::Path(path.as_ref().to_owned());
         self
@@ -177,11 +177,7 @@ impl CaptureBuilder {
         let file = match &self.file {
             Place::Nowhere => None,
             Place::Path(path) => Some(ContinuousFile::create(path, interfaces, limit)?),
-            Place::Default => {
-                let (folder, prefix) = default_place();
-                let file = ContinuousFile::create_temporary(&folder, &prefix, interfaces, limit);
-                Some(file?)
-            }
+            Place::Default => Some(folder::create(interfaces, limit)?),
         };
         let events = self.cluster.events().clone();
         let mut set = CaptureSet::start(sockets, self.memory, file, events)?;

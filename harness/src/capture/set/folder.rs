@@ -1,23 +1,39 @@
-//! Where captures go that were given no path: `target/podlab/captures/`.
+//! Where captures go that were given no path: `captures`, beside the evidence of failed tests.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
+use crate::bundle;
+use crate::capture::PcapngError;
+use crate::capture::pcapng::{ContinuousFile, Interface};
 use crate::suite;
 
-/// The folder, and what a file's name begins with: the test that runs.
-pub(super) fn default_place() -> (PathBuf, String) {
-    let name = suite::current().map_or_else(
+/// Makes a file of its own, named after the test that runs. Where the folder may not be written,
+/// it is in the one for temporary files.
+pub(super) fn create(
+    interfaces: Vec<Interface>,
+    limit: u64,
+) -> Result<ContinuousFile, PcapngError> {
+    let prefix = suite::current().map_or_else(
         || "capture-".to_owned(),
         |test| format!("{}-", test.replace("::", ".")),
     );
-    (target().join("podlab/captures"), name)
+    let folder = bundle::root().join("captures");
+    let make = |folder: &Path| {
+        ContinuousFile::create_temporary(folder, &prefix, interfaces.clone(), limit)
+    };
+    match make(&folder) {
+        Err(error) if is_closed(&error.source) => {
+            make(&std::env::temp_dir().join("podlab-captures"))
+        }
+        made => made,
+    }
 }
 
-/// Cargo's folder that we were built into: it marks it. A program that was installed elsewhere
-/// takes `target` where it is started.
-fn target() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
-    let found = own.ancestors().skip(1).find(marked);
-    found.map_or_else(|| PathBuf::from("target"), Path::to_owned)
+fn is_closed(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::ReadOnlyFilesystem,
+    ];
+    kinds.contains(&error.kind())
 }

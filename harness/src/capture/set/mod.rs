@@ -47,7 +47,7 @@ pub use builder::CaptureBuilder;
 
 use super::pcapng::ContinuousFile;
 use super::socket::ReceiveBuffer;
-use super::{CaptureError, CaptureSocket, Captured, Recording, Tap};
+use super::{CaptureError, CaptureSocket, Captured, Recording, Tap, archive};
 use crate::bundle::scope::Scope;
 use crate::event::{EventLog, Kind};
 use crate::patience::scaled;
@@ -394,6 +394,9 @@ impl Drop for CaptureSet {
     fn drop(&mut self) {
         // Whoever wants to know whether the file is whole calls `stop` himself.
         self.stop().ok();
+        if archive::is_wanted() {
+            archive::put(&self.recordings());
+        }
         match &self.scope {
             // It may be the evidence of a test that ends right now.
             Some(scope) => {
