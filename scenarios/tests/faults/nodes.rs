@@ -1,11 +1,12 @@
 //! Nodes that freeze, crash and come back, agents that hang, die or come late.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use podlab::probe::icmp::PingOptions;
 use podlab::process::Program;
-use podlab::{Cluster, Error};
+use podlab::{Cluster, Error, Node};
 use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO, DEMO_W2, HTTP_PORT, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
@@ -24,6 +25,24 @@ async fn reach(cluster: &Cluster) -> Result<()> {
     podlab::eventually::eventually("the pods reach each other", SOON, || async {
         let reply = tools.ping_with(&far, &options).await;
         reply.map_err(|error| error.to_string())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Waits until a node sends to pods by way of this address. That pods reach each other says nothing
+/// while a node's address changes: a backend that does not ask the kernel what is local goes on with
+/// the old one on both sides until their agents have heard of it, and only then is there a moment in
+/// which one has and the other has not.
+async fn sends_by(node: &Node, address: Ipv4Addr) -> Result<()> {
+    let what = format!("{} sends by way of {address}", node.name());
+    podlab::eventually::eventually(what, SOON, || async {
+        let routes = node.routes().await.map_err(|error| error.to_string())?;
+        let mut gateways = routes.iter().map(|route| route.gateway);
+        match gateways.any(|gateway| gateway == Some(address)) {
+            true => Ok(()),
+            false => Err(format!("{routes:?}")),
+        }
     })
     .await?;
     Ok(())
@@ -308,6 +327,7 @@ async fn an_address_changes_and_changes_back(
     let (before, old) = (state(&cluster).await?, node.address());
     let near = cluster.node(WORKER_1)?;
     let fault = node.change_address("10.12.22.99/16").await?;
+    sends_by(&near, node.address()).await?;
     reach(&cluster).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     assert_eq!(pings(&near, old, COUNT).await?, [].into());
