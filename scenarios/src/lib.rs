@@ -4,6 +4,7 @@
 //! program `seed-tour` boots the seed's cluster and shows what it is, and `podlab-bench` measures.
 
 pub mod backend;
+pub mod chaos;
 pub mod impostor;
 pub mod program;
 pub mod sabotage;

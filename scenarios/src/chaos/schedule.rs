@@ -1,0 +1,206 @@
+//! Which troubles a seed makes, and when.
+
+use std::fmt;
+
+use podlab::fault::Random;
+
+use super::trouble::{Kind, Trouble};
+
+/// How many nodes there are, each with a pod.
+pub const NODES: usize = 6;
+/// To so many of them anything may happen; to one more what concerns its agent alone.
+const VICTIMS: usize = 3;
+const TROUBLES: usize = 10;
+/// Between two troubles of a node it has so long to itself, in milliseconds.
+const REST: u64 = 50;
+
+/// The troubles of a seed: the same ones in every run, on every machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    seed: u64,
+    troubles: Vec<Trouble>,
+}
+
+/// A step of a schedule: the trouble of that place begins, or is healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It begins.
+    Begin(usize),
+    /// It is healed.
+    End(usize),
+}
+
+impl Schedule {
+    /// The schedule of this seed. Troubles overlap, but no node has two at a time: what the one
+    /// does would hide what the other does.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let count = u32::try_from(NODES).unwrap_or(u32::MAX);
+        let order = random.choose(count, count);
+        let order: Vec<usize> = order.into_iter().map(|node| node as usize).collect();
+        let mut free = [0; NODES];
+        let mut now = 0;
+        let mut troubles = Vec::new();
+        for _ in 0..TROUBLES {
+            now += u64::from(random.below(150));
+            let kind = draw(&mut random, &order);
+            let nodes = kind.nodes();
+            let begins = nodes.iter().map(|node| free[*node]).fold(now, u64::max);
+            let ends = begins + 100 + u64::from(random.below(400));
+            for node in nodes {
+                free[node] = ends + REST;
+            }
+            troubles.push(Trouble { kind, begins, ends });
+        }
+        Self { seed, troubles }
+    }
+
+    /// From which seed it is.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The troubles, by the places that [`Act`]s name.
+    pub fn troubles(&self) -> &[Trouble] {
+        &self.troubles
+    }
+
+    /// The steps in their order, with their times in milliseconds.
+    pub fn acts(&self) -> Vec<(u64, Act)> {
+        let troubles = self.troubles.iter().enumerate();
+        let mut acts: Vec<(u64, Act)> = troubles
+            .flat_map(|(place, trouble)| {
+                [
+                    (trouble.begins, Act::Begin(place)),
+                    (trouble.ends, Act::End(place)),
+                ]
+            })
+            .collect();
+        // Stable: at one time in the order of their places.
+        acts.sort_by_key(|(at, _)| *at);
+        acts
+    }
+
+    /// The pairs of nodes, by number, between whose pods nothing may be lost.
+    pub fn untouched(&self, agents_carry: bool) -> Vec<(usize, usize)> {
+        let all = (0..NODES).flat_map(|from| (0..NODES).map(move |to| (from, to)));
+        all.filter(|(from, to)| from != to)
+            .filter(|pair| {
+                let mut troubles = self.troubles.iter();
+                !troubles.any(|trouble| trouble.kind.touches(*pair, agents_carry))
+            })
+            .collect()
+    }
+}
+
+/// One trouble. `order` is all nodes: victims first, then the one whose agent may suffer.
+fn draw(random: &mut Random, order: &[usize]) -> Kind {
+    let victims = &order[..VICTIMS];
+    let mut one = |of: &[usize]| random.pick(of).copied().unwrap_or(0);
+    let victim = one(victims);
+    let agent = one(&order[..=VICTIMS]);
+    let others: Vec<usize> = order.iter().copied().filter(|n| *n != victim).collect();
+    let other = one(&others);
+    match random.below(14) {
+        0 => Kind::Partition(victim, other),
+        1 => Kind::OneWay(victim, other),
+        2 => Kind::OneWay(other, victim),
+        3 => Kind::Loss(victim, other, 2 + random.below(3)),
+        4 => Kind::Isolated(victim),
+        5 => Kind::LinkDown(victim),
+        6 => Kind::CarrierLost(victim),
+        7 => Kind::PodLinkDown(victim),
+        8 => Kind::Renumbered(victim),
+        9 => Kind::Crashed(victim),
+        10 => Kind::DatastoreCorrupt(victim, random.next_u64()),
+        11 => Kind::DatastoreLost(agent),
+        12 => match random.below(2) {
+            0 => Kind::Frozen(agent),
+            _ => Kind::AgentFrozen(agent),
+        },
+        _ => Kind::AgentKilled(agent),
+    }
+}
+
+/// A line for each trouble, as in `+0.120 s until +0.410 s: n3 crashed`.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: u64| format!("+{}.{:03} s", ms / 1000, ms % 1000);
+        write!(f, "schedule of seed {}:", self.seed)?;
+        for trouble in &self.troubles {
+            let (begins, ends) = (seconds(trouble.begins), seconds(trouble.ends));
+            write!(f, "\n  {begins} until {ends}: {}", trouble.kind)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The schedule of a seed that was printed must not become another one.
+    #[test]
+    fn a_seed_has_one_schedule_and_another_seed_another() {
+        let schedules: BTreeSet<String> = (0..1000)
+            .map(|seed| {
+                assert_eq!(Schedule::new(seed), Schedule::new(seed));
+                let text = Schedule::new(seed).to_string();
+                text.split_once('\n').map(|(_, rest)| rest.to_owned())
+            })
+            .map(Option::unwrap)
+            .collect();
+        assert_eq!(schedules.len(), 1000);
+    }
+
+    #[test]
+    fn no_node_has_two_troubles_at_a_time() {
+        for schedule in (0..1000).map(Schedule::new) {
+            let troubles = schedule.troubles();
+            for (place, one) in troubles.iter().enumerate() {
+                for other in &troubles[place + 1..] {
+                    let nodes = one.kind.nodes();
+                    let shared = other.kind.nodes().iter().any(|node| nodes.contains(node));
+                    let apart = one.ends < other.begins || other.ends < one.begins;
+                    assert!(apart || !shared, "{schedule}");
+                }
+            }
+        }
+    }
+
+    /// Otherwise there would be nothing to prove of them.
+    #[test]
+    fn there_are_pairs_that_nothing_touches() {
+        for schedule in (0..1000).map(Schedule::new) {
+            assert!(schedule.untouched(true).len() >= 2, "{schedule}");
+            assert!(schedule.untouched(false).len() >= 6, "{schedule}");
+            assert!(schedule.untouched(false).len() < NODES * (NODES - 1));
+        }
+    }
+
+    #[test]
+    fn every_trouble_begins_once_and_is_healed_after_that() {
+        let schedule = Schedule::new(7);
+        let acts: Vec<Act> = schedule.acts().into_iter().map(|(_, act)| act).collect();
+        for place in 0..schedule.troubles().len() {
+            let at = |wanted| acts.iter().position(|act| *act == wanted);
+            assert!(at(Act::Begin(place)).unwrap() < at(Act::End(place)).unwrap());
+        }
+        assert_eq!(acts.len(), 2 * schedule.troubles().len());
+    }
+
+    #[test]
+    fn every_kind_occurs() {
+        let troubles: Vec<Trouble> = (0..100)
+            .flat_map(|seed| Schedule::new(seed).troubles)
+            .collect();
+        let kinds: BTreeSet<String> = troubles
+            .iter()
+            .map(|trouble| format!("{:?}", trouble.kind))
+            .map(|kind| kind.split('(').next().map(str::to_owned).unwrap())
+            .collect();
+        assert_eq!(kinds.len(), 14, "{kinds:?}");
+    }
+}

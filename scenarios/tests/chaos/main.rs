@@ -1,0 +1,5 @@
+//! Clusters that go through random faults. `make chaos` does it with a hundred seeds.
+
+mod seeds;
+
+podlab::suite!();
