@@ -83,6 +83,7 @@ impl Sockets {
                     let reply = reply.map(|reply| Shown {
                         source: Some(reply.seen.source),
                         ttl: reply.seen.ttl,
+                        ttl_back: None,
                         latency: reply.rtt,
                     });
                     actual.add(reply.map_err(udp));
@@ -123,12 +124,24 @@ async fn one_echo(
     if reply.is_err() && seen.is_some() {
         actual.arrived += 1;
     }
-    let reply = reply.map(|reply| Shown {
-        source: seen.map(|seen| seen.source),
-        ttl: seen.and_then(|seen| seen.ttl),
-        latency: reply.rtt,
+    if seen.is_some_and(|(_, times)| times > 1) {
+        actual.doubled += 1;
+    }
+    let seen = seen.map(|(seen, _)| seen);
+    let asked = *target.address.ip();
+    actual.add(match reply {
+        Ok(reply) if reply.from == asked => Ok(Shown {
+            source: seen.map(|seen| seen.source),
+            ttl: seen.and_then(|seen| seen.ttl),
+            ttl_back: Some(reply.ttl),
+            latency: reply.rtt,
+        }),
+        Ok(reply) => Err(Failed {
+            how: Failure::Broken,
+            error: format!("ping {asked}: answered by {}", reply.from),
+        }),
+        Err(error) => Err(ping(error)),
     });
-    actual.add(reply.map_err(ping));
 }
 
 async fn one_connection(
@@ -142,6 +155,7 @@ async fn one_connection(
         return Ok(Shown {
             source: None,
             ttl: None,
+            ttl_back: None,
             latency: connected,
         });
     }
@@ -151,6 +165,7 @@ async fn one_connection(
     reply.map_err(tcp).map(|reply| Shown {
         source: Some(reply.seen.source),
         ttl: reply.seen.ttl,
+        ttl_back: None,
         latency: reply.connected,
     })
 }
@@ -185,6 +200,7 @@ async fn one_request(
     Ok(Shown {
         source: seen.map(|seen| seen.source),
         ttl: seen.and_then(|seen| seen.ttl),
+        ttl_back: None,
         latency: reply.elapsed,
     })
 }

@@ -10,6 +10,7 @@ use super::{Expectation, Matrix, MatrixError, Peer, Probe, Question};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::event::{EventLog, Kind, Protocol};
+use crate::suite;
 
 /// How long a cluster may take to become as expected.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -22,8 +23,8 @@ const SIZE: u32 = 56;
 
 /// A matrix that is still to be asked; see the [module](super).
 ///
-/// One that is dropped without having been asked is recorded as a failed assertion in the cluster's
-/// [event log](crate::event).
+/// One that is dropped without having been asked makes the test fail, or panics where no test of a
+/// [suite](mod@crate::suite) runs.
 #[must_use = "a matrix asks nothing before `run` or `prove`"]
 pub struct MatrixBuilder {
     events: EventLog,
@@ -257,7 +258,7 @@ impl MatrixBuilder {
                             *applied = true;
                         }
                     }
-                    if let Some(fault) = expected.fault() {
+                    if let Some(fault) = expected.fault(probe) {
                         let pair = format!("{} → {}", from.name(), to.name());
                         faults.push(format!("{pair}: {probe}: {expected}: {fault}"));
                     }
@@ -350,16 +351,19 @@ impl fmt::Debug for MatrixBuilder {
 
 impl Drop for MatrixBuilder {
     fn drop(&mut self) {
-        if !self.asked && !std::thread::panicking() {
-            self.events.record(Kind::AssertionFailed {
-                assertion: "a matrix that was built is asked".to_owned(),
-                found: format!(
-                    "one of {} × {} peers was dropped without `run` or `prove`",
-                    self.from.len(),
-                    self.to.len()
-                ),
-                pair: None,
-            });
+        if self.asked {
+            return;
+        }
+        let (rows, columns) = (self.from.len(), self.to.len());
+        let text = format!("a matrix of {rows} × {columns} peers was built and never asked");
+        self.events.record(Kind::AssertionFailed {
+            assertion: "a matrix that was built is asked".to_owned(),
+            found: text.clone(),
+            pair: None,
+        });
+        // A panic that is under way must stay the one that is reported.
+        if !suite::add_failure(&text) && !std::thread::panicking() {
+            panic!("{text}\nhint: end it with .run().await or .prove().await");
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::milliseconds;
+use super::Probe;
+use crate::event::{Protocol, milliseconds};
 use crate::probe::Failure;
 
 /// What is expected of the probes of one [`Question`](super::Question).
@@ -16,6 +17,7 @@ pub struct Expectation {
     reach: Reach,
     source: Option<Ipv4Addr>,
     ttl: Option<u8>,
+    ttl_back: Option<u8>,
     #[serde(rename = "within_ms", serialize_with = "maybe_milliseconds")]
     within: Option<Duration>,
     /// How many probes a round has.
@@ -38,6 +40,7 @@ impl Expectation {
             reach: Reach::Reachable,
             source: None,
             ttl: None,
+            ttl_back: None,
             within: None,
             probes: 1,
             lost: (0, 0),
@@ -75,6 +78,13 @@ impl Expectation {
         self
     }
 
+    /// The answer has this TTL when it comes back. For ICMP only.
+    #[must_use]
+    pub fn ttl_back(mut self, ttl: u8) -> Self {
+        self.ttl_back = Some(ttl);
+        self
+    }
+
     /// The answer takes no longer: the round trip of ICMP and UDP, the time to connect of TCP, the
     /// time to the last byte of HTTP. It is a limit on the network and not stretched by the
     /// patience factor.
@@ -103,7 +113,7 @@ impl Expectation {
     }
 
     /// Why it can never be judged, if so.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(super) fn fault(&self, probe: Probe) -> Option<String> {
         let Self { probes, lost, .. } = self;
         let (least, most) = *lost;
         if *probes == 0 {
@@ -114,7 +124,11 @@ impl Expectation {
                 "{least} to {most} of {probes} probes cannot be lost and it be reachable"
             ));
         }
-        let travelled = self.source.is_some() || self.ttl.is_some() || self.within.is_some();
+        if self.ttl_back.is_some() && probe.protocol != Protocol::Icmp {
+            return Some("the answer's ttl is known for icmp only".to_owned());
+        }
+        let ttl = self.ttl.or(self.ttl_back);
+        let travelled = self.source.is_some() || ttl.is_some() || self.within.is_some();
         if !self.is_reachable() && (travelled || most > 0) {
             return Some("what is unreachable has no source, ttl, latency or loss".to_owned());
         }
@@ -136,6 +150,9 @@ impl Expectation {
         if !(least..=most).contains(&lost) {
             differences.push(Difference::Lost);
         }
+        if actual.doubled > 0 {
+            differences.push(Difference::Doubled);
+        }
         // What nobody answered has nothing else to compare.
         if actual.answered == 0 {
             return differences;
@@ -145,6 +162,9 @@ impl Expectation {
         }
         if self.ttl.is_some_and(|ttl| actual.ttls != [ttl]) {
             differences.push(Difference::Ttl);
+        }
+        if self.ttl_back.is_some_and(|ttl| actual.ttls_back != [ttl]) {
+            differences.push(Difference::TtlBack);
         }
         if self
             .within
@@ -190,6 +210,9 @@ impl Display for Expectation {
         if let Some(ttl) = self.ttl {
             write!(f, ", ttl {ttl}")?;
         }
+        if let Some(ttl) = self.ttl_back {
+            write!(f, ", ttl {ttl} back")?;
+        }
         match self.within {
             Some(limit) => write!(f, ", within {limit:?}"),
             None => Ok(()),
@@ -209,6 +232,8 @@ pub struct Actual {
     pub sources: Vec<Ipv4Addr>,
     /// The different TTLs that probes had on arrival; most often one.
     pub ttls: Vec<u8>,
+    /// The different TTLs that answers had when they came back. Known for ICMP only.
+    pub ttls_back: Vec<u8>,
     /// The longest time that an answer took.
     #[serde(rename = "latency_ms", serialize_with = "maybe_milliseconds")]
     pub latency: Option<Duration>,
@@ -217,6 +242,8 @@ pub struct Actual {
     /// Probes without an answer that had arrived at the target all the same: it is the way back
     /// that is broken. Known for ICMP only.
     pub arrived: u32,
+    /// Probes that arrived more than once, which is never right. Known for ICMP only.
+    pub doubled: u32,
     /// Why the target's server did not answer the target itself, if that was asked and it did not.
     pub control: Option<String>,
 }
@@ -240,6 +267,7 @@ impl Actual {
                 self.answered += 1;
                 push_new(&mut self.sources, shown.source);
                 push_new(&mut self.ttls, shown.ttl);
+                push_new(&mut self.ttls_back, shown.ttl_back);
                 self.latency = self.latency.max(Some(shown.latency));
             }
             Err(failed) => push_new(&mut self.failures, Some(failed)),
@@ -252,6 +280,7 @@ impl Actual {
 pub(super) struct Shown {
     pub(super) source: Option<Ipv4Addr>,
     pub(super) ttl: Option<u8>,
+    pub(super) ttl_back: Option<u8>,
     pub(super) latency: Duration,
 }
 
@@ -270,6 +299,12 @@ impl Display for Actual {
         if self.answered > 0 {
             write!(f, ", source {}", List(&self.sources))?;
             write!(f, ", ttl {}", List(&self.ttls))?;
+        }
+        if !self.ttls_back.is_empty() {
+            write!(f, ", ttl {} back", List(&self.ttls_back))?;
+        }
+        if self.doubled > 0 {
+            write!(f, ", {} arrived more than once", self.doubled)?;
         }
         if let Some(latency) = self.latency {
             write!(f, ", {:.3} ms", latency.as_secs_f64() * 1e3)?;
@@ -325,6 +360,10 @@ pub enum Difference {
     Source,
     /// The probe had another TTL on arrival, or several, or it is unknown.
     Ttl,
+    /// The answer had another TTL when it came back.
+    TtlBack,
+    /// A probe arrived more than once.
+    Doubled,
     /// The answer took too long.
     Latency,
     /// No answer came, but that proves nothing: the target does not answer itself either.
@@ -339,6 +378,8 @@ impl Display for Difference {
             Self::How => "how it failed",
             Self::Source => "source",
             Self::Ttl => "ttl",
+            Self::TtlBack => "ttl of the answer",
+            Self::Doubled => "arrived twice",
             Self::Latency => "latency",
             Self::Unproven => "unproven",
         })

@@ -22,11 +22,20 @@ use crate::probe::Failure;
 
 /// Probes that are under way at the same time. The process has to serve them all, and what waits
 /// for the processor is not to be taken for a slow network.
-const UNDER_WAY: usize = 64;
+const UNDER_WAY: usize = 32;
+
+/// What the probes that are under way have to carry together, in KiB. A large probe is a burst of
+/// fragments, and one that is lost loses it: many at once would overflow the queue of a device
+/// (500 packets for TUN) or the receive buffer of a socket, which is not what a matrix asks for.
+const KIBIBYTES: u32 = 128;
 
 /// When a probe is no longer one that is under way, but one that waits for an answer which may
 /// never come.
 const WAITS: Duration = Duration::from_millis(50);
+
+/// A timer that is later than this tells that the process has more to do than it can: then a probe
+/// is waiting for the process, not for the network.
+const BUSY: Duration = Duration::from_millis(10);
 
 /// Everything that is asked and expected.
 #[derive(Debug)]
@@ -239,19 +248,27 @@ async fn ask(jobs: Vec<Job<'_>>, limit: Duration) -> Result<Vec<(Purpose, Actual
     }
     let mut running = JoinSet::new();
     let under_way = Arc::new(Semaphore::new(UNDER_WAY));
+    let carried = Arc::new(Semaphore::new(KIBIBYTES as usize));
     for (job, sockets) in opened {
         let (target, probe, count, purpose) = (job.target, job.probe, job.count, job.purpose);
         let from = job.from.name().to_owned();
-        let under_way = Arc::clone(&under_way);
+        let (under_way, carried) = (Arc::clone(&under_way), Arc::clone(&carried));
         running.spawn(async move {
-            // Nobody closes it.
-            let turn = under_way.acquire_owned().await.ok();
+            // Nobody closes them.
+            let turn = (
+                under_way.acquire_owned().await.ok(),
+                carried.acquire_many_owned(weight(probe)).await.ok(),
+            );
             let mut asked = pin!(sockets.ask(&target, probe, count, limit));
-            let actual = match timeout(WAITS, &mut asked).await {
-                Ok(actual) => actual,
-                Err(_) => {
-                    drop(turn);
-                    asked.await
+            let actual = loop {
+                let due = Instant::now() + WAITS;
+                match timeout(WAITS, &mut asked).await {
+                    Ok(actual) => break actual,
+                    Err(_) if due.elapsed() > BUSY => {}
+                    Err(_) => {
+                        drop(turn);
+                        break asked.await;
+                    }
                 }
             };
             (from, purpose, actual)
@@ -270,6 +287,11 @@ async fn ask(jobs: Vec<Job<'_>>, limit: Duration) -> Result<Vec<(Purpose, Actual
         results.push((purpose, actual));
     }
     Ok(results)
+}
+
+/// How much of [`KIBIBYTES`] a probe takes; the largest one takes no more than there is.
+fn weight(probe: Probe) -> u32 {
+    probe.size.div_ceil(1024).clamp(1, KIBIBYTES)
 }
 
 fn no_probe(machine: &str, failed: Failed) -> Error {

@@ -17,6 +17,7 @@ fn answered(source: Ipv4Addr, ttl: u8) -> Result<Shown, Failed> {
     Ok(Shown {
         source: Some(source),
         ttl: Some(ttl),
+        ttl_back: None,
         latency: Duration::from_millis(2),
     })
 }
@@ -77,6 +78,23 @@ fn what_the_target_does_not_answer_itself_proves_nothing() {
 }
 
 #[test]
+fn a_probe_that_arrived_twice_is_never_right() {
+    let mut twice = actual([answered(SOURCE, 62)]);
+    twice.doubled = 1;
+    let expected = Expectation::reachable();
+    assert_eq!(expected.judge(&twice), [Difference::Doubled]);
+}
+
+#[test]
+fn the_answers_ttl_is_compared_by_itself() {
+    let mut actual = actual([answered(SOURCE, 62)]);
+    actual.ttls_back = vec![61];
+    let expected = Expectation::reachable().ttl(62);
+    assert_eq!(expected.clone().ttl_back(61).judge(&actual), []);
+    assert_eq!(expected.ttl_back(62).judge(&actual), [Difference::TtlBack]);
+}
+
+#[test]
 fn a_source_or_ttl_that_changes_or_is_unknown_is_not_the_expected_one() {
     let both = actual([answered(SOURCE, 62), answered(OTHER, 63)]);
     let expected = Expectation::reachable().lost(0..=0, 2);
@@ -90,6 +108,7 @@ fn a_source_or_ttl_that_changes_or_is_unknown_is_not_the_expected_one() {
     let unknown = actual([Ok(Shown {
         source: None,
         ttl: None,
+        ttl_back: None,
         latency: Duration::ZERO,
     })]);
     let expected = Expectation::reachable().source(SOURCE).ttl(62);
@@ -120,10 +139,11 @@ proptest! {
 #[case(Expectation::reachable().lost(RangeInclusive::new(3, 2), 9))]
 #[case(Expectation::reachable().lost(0..=9, 9))]
 #[case(Expectation::unreachable().ttl(62))]
+#[case(Expectation::reachable().ttl_back(62))]
 #[case(Expectation::unreachable().source(SOURCE))]
 #[case(Expectation::unreachable().lost(0..=1, 9))]
 fn what_can_never_be_judged_is_a_fault(#[case] expected: Expectation) {
-    assert!(expected.fault().is_some(), "{expected}");
+    assert!(expected.fault(Probe::tcp(56)).is_some(), "{expected}");
 }
 
 /// A matrix of peers `p1` to `pN` by ping; `wrong` says which pairs have no answer.

@@ -11,10 +11,11 @@ use super::engine::Engine;
 use super::report::Outages;
 use crate::error::Error;
 use crate::event::{EventLog, Kind};
+use crate::suite;
 
-/// A timeline that probes. It ends with [`stop`](Self::stop); one that is dropped instead is
-/// recorded as a failed assertion in the cluster's [event log](crate::event), for nobody has looked
-/// at what it found.
+/// A timeline that probes. It ends with [`stop`](Self::stop); one that is dropped instead makes the
+/// test fail, or panics where no test of a [suite](mod@crate::suite) runs: nobody has looked at what
+/// it found.
 #[derive(Debug)]
 #[must_use = "what it finds is told by `stop`"]
 pub struct Timeline {
@@ -119,12 +120,15 @@ impl Drop for Timeline {
         }
         self.signal.dropped.store(true, Ordering::Release);
         self.signal.stop();
-        if !std::thread::panicking() {
-            self.events.record(Kind::AssertionFailed {
-                assertion: "a timeline that was started is stopped".to_owned(),
-                found: "one was dropped, and nobody looked at what it found".to_owned(),
-                pair: None,
-            });
+        let text = "a timeline was started, and what it found was never looked at";
+        self.events.record(Kind::AssertionFailed {
+            assertion: "a timeline that was started is stopped".to_owned(),
+            found: text.to_owned(),
+            pair: None,
+        });
+        // A panic that is under way must stay the one that is reported.
+        if !suite::add_failure(text) && !std::thread::panicking() {
+            panic!("{text}\nhint: end it with .stop().await");
         }
     }
 }

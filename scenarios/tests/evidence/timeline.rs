@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use podlab::agent::PodlabAgent;
+use podlab::event::Kind;
 use podlab::event::Protocol::{self, Icmp, Tcp, Udp};
 use podlab::eventually::eventually;
 use podlab::process::Program;
@@ -295,5 +296,32 @@ async fn a_pair_that_never_answers_is_an_error_or_one_long_outage() -> Result<()
         error.contains("test-tools → c2c-network-demo-w2: not sent: the route is a blackhole"),
         "{error}"
     );
+    Ok(())
+}
+
+/// Proves that a timeline whose findings nobody looks at is a failure, and that it ends all the
+/// same.
+#[podlab::test]
+async fn a_timeline_that_nobody_stops_is_a_failure() -> Result<()> {
+    let cluster = boot("ebpf").await?;
+    let (from, to) = ends(&cluster)?;
+    let timeline = cluster.timeline().pair(&from, &to).start().await?;
+    // On another thread, where it cannot make this test fail.
+    let dropped = tokio::task::spawn_blocking(|| drop(timeline)).await;
+    assert!(dropped.is_err_and(|error| error.is_panic()));
+    let events = || cluster.events().all();
+    assert!(
+        events()
+            .iter()
+            .any(|event| matches!(event.kind, Kind::AssertionFailed { .. }))
+    );
+    eventually("its thread has ended", Duration::from_secs(5), || async {
+        let ended = |kind: &Kind| matches!(kind, Kind::TimelineStopped { .. });
+        match events().iter().any(|event| ended(&event.kind)) {
+            true => Ok(()),
+            false => Err("it probes"),
+        }
+    })
+    .await?;
     Ok(())
 }

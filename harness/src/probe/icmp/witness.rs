@@ -25,8 +25,8 @@ const SNAPLEN: usize = 128;
 #[derive(Debug)]
 pub(crate) struct EchoWitness {
     socket: Socket,
-    /// By identifier and sequence number.
-    arrived: Mutex<HashMap<(u16, u16), Seen>>,
+    /// By identifier and sequence number: how, and how often.
+    arrived: Mutex<HashMap<(u16, u16), (Seen, u32)>>,
 }
 
 impl EchoWitness {
@@ -42,18 +42,23 @@ impl EchoWitness {
         })
     }
 
-    /// How the request with this identifier and number was seen, if it has arrived. Tells it once.
-    pub(crate) fn take(&self, identifier: u16, sequence: u16) -> Option<Seen> {
+    /// How the request with this identifier and number was seen first, and how often, if it has
+    /// arrived. Tells it once.
+    pub(crate) fn take(&self, identifier: u16, sequence: u16) -> Option<(Seen, u32)> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         self.drain(&mut arrived);
         arrived.remove(&(identifier, sequence))
     }
 
-    fn drain(&self, arrived: &mut HashMap<(u16, u16), Seen>) {
+    fn drain(&self, arrived: &mut HashMap<(u16, u16), (Seen, u32)>) {
         let mut buffer = [0; SNAPLEN];
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(length) => arrived.extend(buffer.get(..length).and_then(request)),
+                Ok(length) => {
+                    if let Some((echo, seen)) = buffer.get(..length).and_then(request) {
+                        arrived.entry(echo).or_insert((seen, 0)).1 += 1;
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 // Empty, most often; whatever else it is, there is nothing to be seen.
                 Err(_) => return,
