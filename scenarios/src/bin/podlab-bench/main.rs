@@ -3,6 +3,7 @@
 //! `make bench` runs all of them, `make bench NAME=repair` those whose name contains the word.
 
 mod boot;
+mod matrix;
 mod repair;
 mod results;
 mod routes;
@@ -47,6 +48,9 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     if wanted(boot::NAME) {
         boot::run(&mut results).await.context(boot::NAME)?;
     }
+    if wanted(matrix::NAME) {
+        matrix::run(&mut results).await.context(matrix::NAME)?;
+    }
     if wanted(repair::NAME) {
         repair::run(&mut results).await.context(repair::NAME)?;
     }
@@ -58,6 +62,7 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     }
     let known = [
         boot::NAME,
+        matrix::NAME,
         repair::NAME,
         routes::NAME,
         sandbox::NAME,
