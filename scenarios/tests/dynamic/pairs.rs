@@ -1,53 +1,30 @@
 //! Who reaches whom, and what a pod needs for its first step.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use podlab::capture::{Captured, Filter};
-use podlab::packet::IcmpMessage;
+use anyhow::Result;
+use podlab::capture::Filter;
+use podlab::event::Protocol;
+use podlab::matrix::{Expectation, Question};
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
-use podlab::{Machine, Node, Pod};
+use podlab::{Node, Pod};
 use podlab_scenarios::unnumbered;
 use rstest::rstest;
 
 use crate::world::{boot, by_tunnel, connected, ping, same_subnet};
 
+/// There is one attempt: a slow machine is not to be taken for a lost packet.
+const PATIENT: Duration = Duration::from_secs(3);
 /// The gateway that Calico gives every pod.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The hardware address of every pod's host interface.
 const HOST_MAC: [u8; 6] = [0xee; 6];
 
-/// Pings `to` and returns the ttl of the answer and the source that the request had on arrival.
-async fn reach(
-    from: &Machine,
-    to: &Machine,
-    device: &str,
-    address: Ipv4Addr,
-) -> Result<(u8, Ipv4Addr)> {
-    let arriving = to.capture(device, &Filter::destination(address))?;
-    let pair = format!("{} to {}", from.name(), to.name());
-    let ttl = ping(from, address).await.context(pair.clone())?;
-    let request = |captured: &&Captured| {
-        let icmp = captured.packet.icmp().map(|icmp| &icmp.message);
-        matches!(icmp, Some(IcmpMessage::EchoRequest { .. }))
-    };
-    let packets = arriving.stop().await?.packets;
-    let mut requests = packets.iter().filter(request);
-    let header = requests
-        .next()
-        .and_then(|captured| captured.packet.inner_ipv4());
-    let source = header
-        .with_context(|| format!("{pair}: no request was seen"))?
-        .source;
-    ensure!(
-        requests.next().is_none(),
-        "{pair}: it came twice: {packets:?}"
-    );
-    Ok((ttl, source))
-}
-
-/// Proves that every pod and node reaches every other, how many routers are between them, and
-/// that each is seen under its own address: a node by its tunnel's where the tunnel is used.
+/// Proves that every pod and node reaches every other by every protocol, how many routers are
+/// between them, and that each is seen under its own address: a node by its tunnel's where the
+/// tunnel is used.
 #[rstest]
 #[podlab::test]
 async fn item_01_everybody_reaches_everybody_under_the_right_address(
@@ -55,53 +32,50 @@ async fn item_01_everybody_reaches_everybody_under_the_right_address(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = boot(connected(mode), backend).await?;
-    let same = |a: &Node, b: &Node| a.name() == b.name();
-    for to in cluster.pods() {
-        for from in cluster.pods() {
-            if from.name() != to.name() {
-                let ttl = if same(&from.node(), &to.node()) {
-                    63
-                } else {
-                    62
-                };
-                let seen = reach(&from, &to, "eth0", to.address()).await?;
-                assert_eq!(
-                    seen,
-                    (ttl, from.address()),
-                    "{} to {}",
-                    from.name(),
-                    to.name()
-                );
-            }
-        }
-        for from in cluster.nodes() {
-            let ttl = if same(&from, &to.node()) { 64 } else { 63 };
-            let seen = reach(&from, &to, "eth0", to.address()).await?;
-            assert_eq!(
-                seen,
-                (ttl, own_source(&from, &to, mode).await?),
-                "{} to {}",
-                from.name(),
-                to.name()
-            );
+    let mut sources = HashMap::new();
+    for from in cluster.nodes() {
+        for to in cluster.pods() {
+            let names = (from.name().to_owned(), to.name().to_owned());
+            sources.insert(names, own_source(&from, &to, mode).await?);
         }
     }
-    for to in cluster.nodes() {
-        for from in cluster.nodes() {
-            if !same(&from, &to) {
-                let ttl = if same_subnet(&from, &to) { 64 } else { 63 };
-                let seen = reach(&from, &to, &to.underlay(), to.address()).await?;
-                assert_eq!(
-                    seen,
-                    (ttl, from.address()),
-                    "{} to {}",
-                    from.name(),
-                    to.name()
-                );
-            }
-        }
+    let to_pods = cluster
+        .matrix()
+        .from(cluster.pods())
+        .from(cluster.nodes())
+        .to(cluster.pods())
+        .expect_each(move |question| {
+            let (from, to) = (question.from.node()?, question.to.pod()?);
+            let near = from.name() == to.node().name();
+            let (source, ttl) = match question.from.pod() {
+                Some(pod) => (pod.address(), if near { 63 } else { 62 }),
+                None => {
+                    let names = (from.name().to_owned(), to.name().to_owned());
+                    (*sources.get(&names)?, if near { 64 } else { 63 })
+                }
+            };
+            Some(there_and_back(question, source, ttl))
+        });
+    let to_nodes = cluster.matrix().all_nodes().expect_each(|question| {
+        let (from, to) = (question.from.node()?, question.to.node()?);
+        let ttl = if same_subnet(&from, &to) { 64 } else { 63 };
+        Some(there_and_back(question, from.address(), ttl))
+    });
+    for matrix in [to_pods, to_nodes] {
+        // Agents that are ready have nothing left to do: one round has to be right.
+        let once = matrix.answer_within(PATIENT).deadline(Duration::ZERO);
+        once.prove().await?;
     }
     Ok(())
+}
+
+/// The way back is as long as the way there.
+fn there_and_back(question: &Question<'_>, source: Ipv4Addr, ttl: u8) -> Expectation {
+    let expected = Expectation::reachable().source(source).ttl(ttl);
+    match question.probe.protocol {
+        Protocol::Icmp => expected.ttl_back(ttl),
+        _ => expected,
+    }
 }
 
 /// The address under which a node talks to a pod: its tunnel's where the tunnel leads there.

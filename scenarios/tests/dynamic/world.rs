@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use podlab::agent::PodlabAgent;
 use podlab::capture::{Captured, Filter};
+use podlab::event::Protocol::Icmp;
 use podlab::eventually::eventually;
+use podlab::matrix::Expectation;
 use podlab::netlink::Route;
 use podlab::packet::IcmpMessage;
 use podlab::probe::icmp::PingOptions;
@@ -97,26 +99,27 @@ pub(crate) async fn ping(from: &podlab::Machine, to: impl Into<Ipv4Addr>) -> Res
     Ok(from.ping_with(to, &options).await?.ttl)
 }
 
-/// Waits until every pod reaches every other.
+/// Waits until every pod reaches every other, and itself, over the right number of routers in both
+/// directions.
 pub(crate) async fn all_pairs(cluster: &Cluster) -> Result<()> {
-    soon("every pod reaches every other", || async {
-        for from in cluster.pods() {
-            for to in cluster.pods() {
-                let nodes = (from.node(), to.node());
-                let ttl = match (from.name() == to.name(), nodes.0.name() == nodes.1.name()) {
-                    (true, _) => 64,
-                    (false, true) => 63,
-                    (false, false) => 62,
-                };
-                let pair = format!("{} to {}", from.name(), to.name());
-                let answer = ping(&from, &to).await;
-                let answer = answer.map_err(|error| error.context(pair.clone()))?;
-                anyhow::ensure!(answer == ttl, "{pair}: ttl {answer} instead of {ttl}");
-            }
-        }
-        Ok(())
-    })
-    .await
+    let matrix = cluster.matrix().all_pods().with_self();
+    matrix
+        .protocols([Icmp])
+        .answer_within(ANSWER)
+        .deadline(SOON)
+        .expect_each(|question| {
+            let nodes = (question.from.node()?, question.to.node()?);
+            let itself = question.from.name() == question.to.name();
+            let ttl = match (itself, nodes.0.name() == nodes.1.name()) {
+                (true, _) => 64,
+                (false, true) => 63,
+                (false, false) => 62,
+            };
+            Some(Expectation::reachable().ttl(ttl).ttl_back(ttl))
+        })
+        .prove()
+        .await?;
+    Ok(())
 }
 
 /// How the packets of a ping between two pods are seen on the underlay interfaces of both nodes

@@ -1,8 +1,9 @@
 //! Who reaches whom by ICMP.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use podlab::event::Protocol::Icmp;
+use podlab::matrix::{Expectation, Question};
 use podlab::probe::icmp::PingOptions;
-use podlab::{Cluster, Machine, Node};
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS};
 
 /// Proves the document's ping: the tunnel costs no hop of its own (64 − 2 = 62), and the answer
@@ -17,75 +18,49 @@ async fn ping_across_nodes_says_ttl_62() -> Result<()> {
     Ok(())
 }
 
-/// Pings every pod from every machine but itself, and holds ttl and source of the answers to what
-/// they must be: the ttl is one of two, on the pod's own node or from elsewhere.
-async fn prove_all_pods(
-    cluster: &Cluster,
-    from: &[(Machine, Node)],
-    [same_node, across]: [u8; 2],
-) -> Result<()> {
-    let mut pairs = 0;
-    for (machine, node) in from {
-        for to in cluster
-            .pods()
-            .iter()
-            .filter(|to| to.name() != machine.name())
-        {
-            let pair = format!("{} to {}", machine.name(), to.name());
-            let reply = machine.ping(to).await.context(pair.clone())?;
-            let ttl = if to.node().name() == node.name() {
-                same_node
-            } else {
-                across
-            };
-            assert_eq!((reply.ttl, reply.from), (ttl, to.address()), "{pair}");
-            pairs += 1;
-        }
-    }
-    assert_eq!(pairs, 12);
-    Ok(())
+/// As many routers forward the request, and the answer, as there are nodes that the pods are on.
+fn over(routers: u8) -> Option<Expectation> {
+    let ttl = 64 - routers;
+    Some(Expectation::reachable().ttl(ttl).ttl_back(ttl))
+}
+
+fn on_one_node(question: &Question<'_>) -> Option<bool> {
+    Some(question.from.node()?.name() == question.to.node()?.name())
 }
 
 /// Proves that every pod reaches every other: one forwarding hop on a node, two between nodes.
 #[podlab::test]
 async fn every_ordered_pair_of_pods() -> Result<()> {
     let cluster = seed::boot().await?;
-    let pods = cluster.pods();
-    let from: Vec<_> = pods
-        .iter()
-        .map(|pod| (Machine::clone(pod), pod.node()))
-        .collect();
-    prove_all_pods(&cluster, &from, [63, 62]).await
+    let matrix = cluster.matrix().all_pods().protocols([Icmp]);
+    let matrix = matrix
+        .expect_each(|question| over(if on_one_node(question)? { 1 } else { 2 }))
+        .prove()
+        .await?;
+    assert_eq!(matrix.checks.len(), 12);
+    Ok(())
 }
 
 /// Proves that every node reaches every pod, its own and those of other nodes.
 #[podlab::test]
 async fn every_node_to_every_pod() -> Result<()> {
     let cluster = seed::boot().await?;
-    let nodes = cluster.nodes();
-    let from: Vec<_> = nodes
-        .iter()
-        .map(|node| (Machine::clone(node), node.clone()))
-        .collect();
-    prove_all_pods(&cluster, &from, [64, 63]).await
+    let matrix = cluster.matrix().from(cluster.nodes()).to(cluster.pods());
+    let matrix = matrix
+        .protocols([Icmp])
+        .expect_each(|question| over(if on_one_node(question)? { 0 } else { 1 }))
+        .prove()
+        .await?;
+    assert_eq!(matrix.checks.len(), 12);
+    Ok(())
 }
 
 /// Proves that pods reach the nodes, and nodes each other, on their underlay addresses.
 #[podlab::test]
 async fn every_pod_and_node_to_every_node() -> Result<()> {
     let cluster = seed::boot().await?;
-    for to in cluster.nodes() {
-        for from in cluster.pods() {
-            from.ping(&to)
-                .await
-                .context(format!("{} to {}", from.name(), to.name()))?;
-        }
-        for from in cluster.nodes() {
-            from.ping(&to)
-                .await
-                .context(format!("{} to {}", from.name(), to.name()))?;
-        }
-    }
+    let everybody = cluster.matrix().from(cluster.pods()).from(cluster.nodes());
+    everybody.to(cluster.nodes()).prove().await?;
     Ok(())
 }
 
