@@ -16,7 +16,7 @@ use super::expectation::Failed;
 use super::servers::Servers;
 use super::{Actual, Check, Expectation, Matrix, Peer, Probe};
 use crate::error::Error;
-use crate::event::{EventLog, Kind};
+use crate::event::{EventLog, Kind, Protocol};
 use crate::eventually::Eventually;
 use crate::probe::Failure;
 
@@ -25,9 +25,10 @@ use crate::probe::Failure;
 const UNDER_WAY: usize = 32;
 
 /// What the probes that are under way have to carry together, in KiB. A large probe is a burst of
-/// fragments, and one that is lost loses it: many at once would overflow the queue of a device
+/// fragments, and losing one of them loses it: many at once would overflow the queue of a device
 /// (500 packets for TUN) or the receive buffer of a socket, which is not what a matrix asks for.
-const KIBIBYTES: u32 = 128;
+/// That buffer has 208 KiB, in which a full fragment counts for more than 2 KiB.
+const KIBIBYTES: u32 = 64;
 
 /// When a probe is no longer one that is under way, but one that waits for an answer which may
 /// never come.
@@ -255,18 +256,17 @@ async fn ask(jobs: Vec<Job<'_>>, limit: Duration) -> Result<Vec<(Purpose, Actual
         let (under_way, carried) = (Arc::clone(&under_way), Arc::clone(&carried));
         running.spawn(async move {
             // Nobody closes them.
-            let turn = (
-                under_way.acquire_owned().await.ok(),
-                carried.acquire_many_owned(weight(probe)).await.ok(),
-            );
+            let turn = under_way.acquire_owned().await.ok();
+            let mut burst = carried.acquire_many_owned(weight(probe)).await.ok();
             let mut asked = pin!(sockets.ask(&target, probe, count, limit));
             let actual = loop {
                 let due = Instant::now() + WAITS;
                 match timeout(WAITS, &mut asked).await {
                     Ok(actual) => break actual,
-                    Err(_) if due.elapsed() > BUSY => {}
+                    // Whatever waits now is not in a queue any more.
+                    Err(_) if due.elapsed() > BUSY => drop(burst.take()),
                     Err(_) => {
-                        drop(turn);
+                        drop((turn, burst));
                         break asked.await;
                     }
                 }
@@ -289,9 +289,15 @@ async fn ask(jobs: Vec<Job<'_>>, limit: Duration) -> Result<Vec<(Purpose, Actual
     Ok(results)
 }
 
-/// How much of [`KIBIBYTES`] a probe takes; the largest one takes no more than there is.
+/// How much of [`KIBIBYTES`] a probe takes; the largest one takes no more than there is. TCP sends
+/// no more at once than the network has shown to carry.
 fn weight(probe: Probe) -> u32 {
-    probe.size.div_ceil(1024).clamp(1, KIBIBYTES)
+    match probe.protocol {
+        Protocol::Icmp | Protocol::Trace | Protocol::Udp => {
+            probe.size.div_ceil(1024).clamp(1, KIBIBYTES)
+        }
+        Protocol::Tcp | Protocol::Http => 0,
+    }
 }
 
 fn no_probe(machine: &str, failed: Failed) -> Error {
