@@ -10,6 +10,7 @@
 mod agents;
 mod flow;
 mod former;
+mod matrix;
 mod modes;
 mod peers;
 mod restart;
