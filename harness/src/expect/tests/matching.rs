@@ -9,6 +9,10 @@ fn a_to_b() -> Packets<Tcp> {
     tcp(POD_A, POD_B)
 }
 
+fn from_b_to_a() -> Packets<Tcp> {
+    tcp(POD_B, POD_A)
+}
+
 #[rstest]
 #[case::addresses(a_to_b().into(), true)]
 #[case::anybody(tcp(ANYBODY, ANYBODY).into(), true)]
@@ -64,6 +68,39 @@ fn a_plain_syn(#[case] pattern: Pattern, #[case] matches: bool) {
     // The report says the same as the matcher.
     let differs = pattern.compare(&packet).iter().any(|row| !row.holds);
     assert_eq!(!differs, matches, "{:?}", pattern.compare(&packet));
+}
+
+#[rstest]
+#[case::from_port(from_b_to_a().from_port(8080).into(), true)]
+#[case::from_another_port(from_b_to_a().from_port(46282).into(), false)]
+#[case::acknowledgment(from_b_to_a().acknowledgment(2).into(), true)]
+#[case::another_acknowledgment(from_b_to_a().acknowledgment(1).into(), false)]
+#[case::another_window(from_b_to_a().window(1).into(), false)]
+#[case::flags(from_b_to_a().fin().psh().ack().into(), true)]
+#[case::without_fin(from_b_to_a().psh().ack().into(), false)]
+#[case::without_psh(from_b_to_a().fin().ack().into(), false)]
+#[case::with_rst(from_b_to_a().fin().psh().ack().rst().into(), false)]
+#[case::payload_length(from_b_to_a().payload_length(3).into(), true)]
+#[case::another_payload_length(from_b_to_a().payload_length(4).into(), false)]
+#[case::at_most(from_b_to_a().length_at_most(43).into(), true)]
+fn an_answer_that_ends_a_connection(#[case] pattern: Pattern, #[case] matches: bool) {
+    let packet = one(from_b(0x19, b"bye"));
+    assert_eq!(pattern.matches(&packet), matches, "{pattern}");
+}
+
+#[test]
+fn a_header_is_known_by_its_identification_and_checksum() {
+    let mut packet = frames::ipv4_with(17, frames::POD_A, frames::POD_B, &[0; 8], |header| {
+        header.identification = 7;
+    });
+    let is = |pattern: Packets<Udp>, packet: &[u8]| {
+        Pattern::from(pattern).matches(&one(packet.to_vec()))
+    };
+    let any = || udp(ANYBODY, ANYBODY);
+    assert!(is(any().identification(7), &packet) && !is(any().identification(8), &packet));
+    assert!(!is(any().header_checksum(false), &packet));
+    packet[10] ^= 1;
+    assert!(is(any().header_checksum(false), &packet) && !is(any().header_checksum(true), &packet));
 }
 
 #[rstest]
@@ -125,7 +162,8 @@ fn icmp_errors_are_told_apart_by_type_and_code() {
     assert!(is(any().unreachable(1), &unreachable) && !is(any().unreachable(0), &unreachable));
     assert!(is(any().fragmentation_needed(1420), &too_big));
     assert!(!is(any().fragmentation_needed(1400), &too_big) && !is(any().unreachable(4), &too_big));
-    assert!(!is(any().time_exceeded(), &too_big));
+    let expired = one(frames::icmp(11, 0, [0; 4], &frames::syn()));
+    assert!(is(any().time_exceeded(), &expired) && !is(any().time_exceeded(), &too_big));
 }
 
 #[test]
