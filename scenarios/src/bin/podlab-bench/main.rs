@@ -3,6 +3,7 @@
 //! `make bench` runs all of them, `make bench NAME=repair` those whose name contains the word.
 
 mod boot;
+mod capture;
 mod matrix;
 mod repair;
 mod results;
@@ -48,6 +49,9 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     if wanted(boot::NAME) {
         boot::run(&mut results).await.context(boot::NAME)?;
     }
+    if wanted(capture::NAME) {
+        capture::run(&mut results).await.context(capture::NAME)?;
+    }
     if wanted(matrix::NAME) {
         matrix::run(&mut results).await.context(matrix::NAME)?;
     }
@@ -62,6 +66,7 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     }
     let known = [
         boot::NAME,
+        capture::NAME,
         matrix::NAME,
         repair::NAME,
         routes::NAME,

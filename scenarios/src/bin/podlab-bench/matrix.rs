@@ -75,7 +75,8 @@ pub(crate) async fn run(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn spec() -> ClusterSpec {
+/// Four nodes with five pods each.
+pub(super) fn spec() -> ClusterSpec {
     (1..=NODES).fold(Cluster::builder(), |spec, node| {
         let name = format!("n{node}");
         let block = format!("192.168.{node}");
