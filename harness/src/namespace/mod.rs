@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 pub(crate) use mounts::{BindMount, MountPlan};
 pub(crate) use ordinary_user::try_as_ordinary_user;
@@ -166,10 +167,14 @@ impl Namespaces {
             setns(&inner.uts, CloneFlags::CLONE_NEWUTS)?;
             setns(&inner.net, CloneFlags::CLONE_NEWNET)?;
             setns(&inner.mnt, CloneFlags::CLONE_NEWNS)?;
+            // A shell starts what runs in its background without it, and that is inherited: the
+            // program would not end on SIGINT.
+            // SAFETY: no handler is put in place, so none can be wrong.
+            unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
             Ok(())
         };
-        // SAFETY: between fork and exec the closure makes three system calls on descriptors that
-        // the Arc keeps open; it neither allocates nor takes a lock.
+        // SAFETY: between fork and exec the closure makes four system calls, three of them on
+        // descriptors that the Arc keeps open; it neither allocates nor takes a lock.
         unsafe {
             command.pre_exec(enter);
         }

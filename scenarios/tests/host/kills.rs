@@ -55,8 +55,9 @@ impl Run {
     fn start(host: &Host, program: &Path) -> Result<Self> {
         let marker = host.new_marker();
         let shell = Command::new("sh")
-            // With a second command the shell cannot become the first.
-            .args(["-c", "\"$@\"; exit $?", "sh"])
+            // With a second command the shell cannot become the first. Who runs these tests in the
+            // background has perhaps passed on that SIGINT is ignored.
+            .args(["-c", "env --default-signal=INT \"$@\"; exit $?", "sh"])
             .arg(program)
             .current_dir(host.home())
             .env("HOME", host.home())
