@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use serde::Serialize;
 
 use super::{Netlink, NetlinkError};
@@ -53,21 +53,22 @@ impl Netlink {
         }
     }
 
-    /// All IPv4 addresses, in the order in which the kernel lists them.
-    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
-        let names = self.link_names().await?;
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
+    /// The IPv4 addresses of all devices, as they can be added again.
+    pub(crate) async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        let all = self.handle.address().get().execute();
+        let mut addresses: Vec<AddressMessage> = all
             .try_collect()
             .await
             .map_err(self.error("list", "addresses"))?;
+        addresses.retain(|address| address.header.family == AddressFamily::Inet);
+        Ok(addresses)
+    }
+
+    /// All IPv4 addresses, in the order in which the kernel lists them.
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let names = self.link_names().await?;
+        let messages = self.address_messages().await?;
         let addresses = messages.into_iter().filter_map(|message| {
-            if message.header.family != AddressFamily::Inet {
-                return None;
-            }
             let address = local_address(&message.attributes)?;
             Some(Address {
                 interface: names.get(&message.header.index)?.clone(),

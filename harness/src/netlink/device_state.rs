@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use futures_util::{StreamExt, TryStreamExt};
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
@@ -76,16 +75,7 @@ impl Netlink {
 
     /// The IPv4 routes of all tables but the kernel's own, as they can be added again.
     pub(crate) async fn route_messages(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
-        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(query)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(self.error("list", "routes"))?;
-        let routes = messages.into_iter().filter(|route| {
+        let routes = self.route_dump().await?.into_iter().filter(|route| {
             route.header.table != TABLE_LOCAL && !route.header.flags.contains(RouteFlags::Cloned)
         });
         Ok(routes
@@ -96,22 +86,6 @@ impl Netlink {
                 route.attributes.retain(|attribute| !told(attribute));
                 route
             })
-            .collect())
-    }
-
-    /// The IPv4 addresses of all devices.
-    pub(crate) async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
-        let messages: Vec<AddressMessage> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(self.error("list", "addresses"))?;
-        let ours = messages.into_iter();
-        Ok(ours
-            .filter(|address| address.header.family == AddressFamily::Inet)
             .collect())
     }
 

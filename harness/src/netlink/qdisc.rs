@@ -151,19 +151,10 @@ impl Netlink {
     /// The kind of the root discipline that somebody has given a device; `None` when it has the
     /// kernel's own.
     pub(crate) async fn root_qdisc(&self, device: &str) -> Result<Option<String>, NetlinkError> {
-        let index = self.tc_index(device).await?;
-        let mut handle = self.handle.qdisc();
-        let qdiscs = handle.get().index(index).execute();
-        let qdiscs: Vec<TcMessage> = qdiscs
-            .try_collect()
-            .await
-            .map_err(self.error("list qdiscs of", device))?;
-        let mut qdiscs = qdiscs.into_iter();
+        let mut qdiscs = self.qdiscs_of(device).await?.into_iter();
         // The kernel's own has no number.
-        let root = qdiscs.find(|qdisc| {
-            let header = &qdisc.header;
-            header.index == index && header.parent == TcHandle::ROOT && header.handle.major != 0
-        });
+        let root = qdiscs
+            .find(|qdisc| qdisc.header.parent == TcHandle::ROOT && qdisc.header.handle.major != 0);
         Ok(root.and_then(|root| {
             let mut attributes = root.attributes.into_iter();
             attributes.find_map(|attribute| match attribute {
@@ -175,16 +166,22 @@ impl Netlink {
 
     /// Whether tc programs can hang on a device (`clsact`).
     pub(crate) async fn has_clsact(&self, device: &str) -> Result<bool, NetlinkError> {
+        let qdiscs = self.qdiscs_of(device).await?;
+        let mut parents = qdiscs.iter().map(|qdisc| qdisc.header.parent);
+        Ok(parents.any(|parent| parent == TcHandle::INGRESS))
+    }
+
+    /// The disciplines of a device. The kernel may tell of those of others, too.
+    async fn qdiscs_of(&self, device: &str) -> Result<Vec<TcMessage>, NetlinkError> {
         let index = self.tc_index(device).await?;
         let mut handle = self.handle.qdisc();
         let qdiscs = handle.get().index(index).execute();
-        let qdiscs: Vec<TcMessage> = qdiscs
+        let mut qdiscs: Vec<TcMessage> = qdiscs
             .try_collect()
             .await
             .map_err(self.error("list qdiscs of", device))?;
-        let mut qdiscs = qdiscs.iter();
-        Ok(qdiscs
-            .any(|qdisc| qdisc.header.index == index && qdisc.header.parent == TcHandle::INGRESS))
+        qdiscs.retain(|qdisc| qdisc.header.index == index);
+        Ok(qdiscs)
     }
 
     /// Takes `clsact` from a device, and with it every tc program.

@@ -126,20 +126,21 @@ impl Netlink {
         request.map_err(self.error("remove route", destination))
     }
 
+    /// The IPv4 routes of all tables, as the kernel tells them.
+    pub(super) async fn route_dump(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self.handle.route().get(query).execute();
+        let routes = routes.try_collect().await;
+        routes.map_err(self.error("list", "routes"))
+    }
+
     /// The IPv4 routes of the main table, ordered as the kernel's table lists them: by
     /// destination, and for one destination the longest prefix first.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
         let names = self.link_names().await?;
-        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(query)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(self.error("list", "routes"))?;
-        let mut routes: Vec<Route> = messages
+        let mut routes: Vec<Route> = self
+            .route_dump()
+            .await?
             .into_iter()
             .filter(|message| message.header.table == RouteHeader::RT_TABLE_MAIN)
             .filter_map(|message| Route::from_message(message, &names))

@@ -1,10 +1,9 @@
 //! The rules that choose a routing table, and the routes of all tables.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use serde::Serialize;
@@ -60,13 +59,7 @@ impl Netlink {
     /// The IPv4 routes of all tables: `local` last, `main` first, the others between.
     pub(crate) async fn all_routes(&self) -> Result<Vec<TableRoute>, NetlinkError> {
         let names = self.link_names().await?;
-        let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let request = self.handle.route().get(query).execute();
-        let messages: Vec<RouteMessage> = request
-            .try_collect()
-            .await
-            .map_err(self.error("list", "routes of all tables"))?;
-        let routes = messages.into_iter().filter_map(|message| {
+        let routes = self.route_dump().await?.into_iter().filter_map(|message| {
             Some(TableRoute {
                 table: table(&message),
                 route: Route::from_message(message, &names)?,
