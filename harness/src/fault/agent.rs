@@ -59,6 +59,26 @@ impl Node {
         faults.put(placement, self.events(), apply).await
     }
 
+    /// Stops the agent in the orderly way (SIGTERM), and its node is without one until this is
+    /// healed, which starts it and returns when it is ready: an agent that comes late, on a node
+    /// that has had one before.
+    ///
+    /// # Errors
+    /// When no agent runs, or it does not end in time.
+    pub async fn delay_agent(&self) -> Result<Fault, Error> {
+        let site = Site::new("agent stopped", self.name());
+        let faults = self.live()?.faults();
+        let placement = self.at(&site, format!("agent of {}", self.name()));
+        let apply = async {
+            if !self.is_agent_running() {
+                return Err(site.no_effect("no agent runs"));
+            }
+            self.stop_agent().await?;
+            Ok(self.agent_back())
+        };
+        faults.put(placement, self.events(), apply).await
+    }
+
     /// Stops the agent in the orderly way (SIGTERM) and starts it again; returns when it is ready.
     ///
     /// # Errors

@@ -3,10 +3,11 @@
 //! What has to hold is the same for every seed: once all is healed the cluster is as before, no pair
 //! whose path nobody touched has lost a packet, and no agent has ended by itself.
 
+mod begin;
 mod ordeal;
 mod schedule;
 mod trouble;
 
 pub use ordeal::{Endured, endure};
 pub use schedule::{Act, NODES, Schedule};
-pub use trouble::{Kind, Trouble};
+pub use trouble::{Kind, Local, Treatment, Trouble};

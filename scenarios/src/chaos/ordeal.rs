@@ -7,14 +7,15 @@ use anyhow::{Context, Result, ensure};
 use podlab::Cluster;
 use podlab::event::Kind as Event;
 use podlab::eventually::eventually;
-use podlab::fault::{Fault, Loss};
+use podlab::fault::Fault;
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::ClusterSpec;
+use podlab::suite::Feature;
 use podlab::timeline::Outages;
 use tokio::time::{Instant, interval_at};
 
+use super::begin::trouble_begins;
 use super::schedule::{Act, NODES, Schedule};
-use super::trouble::Kind;
 
 /// Probes of each pair, each second.
 const RATE: u32 = 20;
@@ -38,7 +39,7 @@ pub struct Endured {
 /// When the cluster is not as before in the end, a pair whose path nobody touched has lost a packet,
 /// or an agent has ended by itself; with the schedule and the command that repeats it.
 pub async fn endure(seed: u64) -> Result<Endured> {
-    let schedule = Schedule::new(seed);
+    let schedule = Schedule::new(seed, Feature::Netem.probe().is_ok());
     let told = schedule.to_string();
     let endured = go_through(schedule).await;
     endured.with_context(|| format!("{told}\nreplay: make chaos SEED={seed} N=1"))
@@ -108,7 +109,7 @@ async fn act(cluster: &Cluster, schedule: &Schedule) -> Result<()> {
         match act {
             Act::Begin(place) => {
                 let kind = schedule.troubles()[place].kind;
-                let fault = begin_one(cluster, kind).await;
+                let fault = trouble_begins(cluster, kind).await;
                 faults[place] = Some(fault.with_context(|| kind.to_string())?);
             }
             Act::End(place) => {
@@ -121,30 +122,6 @@ async fn act(cluster: &Cluster, schedule: &Schedule) -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn begin_one(cluster: &Cluster, kind: Kind) -> Result<Fault, podlab::Error> {
-    let name = |node: usize| format!("n{}", node + 1);
-    let node = |node: usize| cluster.node(&name(node));
-    match kind {
-        Kind::Partition(one, other) => cluster.partition([name(one)], [name(other)]).await,
-        Kind::OneWay(from, to) => cluster.partition_one_way([name(from)], [name(to)]).await,
-        Kind::Loss(from, to, n) => cluster.lose([name(from)], [name(to)], Loss::every(n)).await,
-        Kind::Isolated(at) => node(at)?.isolate().await,
-        Kind::LinkDown(at) => node(at)?.wire()?.down().await,
-        Kind::CarrierLost(at) => node(at)?.wire()?.lose_carrier().await,
-        Kind::PodLinkDown(at) => cluster.pod(&format!("p{}", at + 1))?.wire()?.down().await,
-        Kind::Renumbered(at) => {
-            let address = format!("10.12.1.{}/16", at + 1);
-            node(at)?.change_address(&address).await
-        }
-        Kind::Crashed(at) => node(at)?.crash().await,
-        Kind::DatastoreCorrupt(at, seed) => node(at)?.corrupt_datastore(seed, 3).await,
-        Kind::DatastoreLost(at) => node(at)?.lose_datastore().await,
-        Kind::Frozen(at) => node(at)?.freeze().await,
-        Kind::AgentFrozen(at) => node(at)?.freeze_agent().await,
-        Kind::AgentKilled(at) => node(at)?.crash_agent().await,
-    }
 }
 
 /// Waits until every pod reaches every other.

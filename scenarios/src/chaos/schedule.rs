@@ -4,17 +4,18 @@ use std::fmt;
 
 use podlab::fault::Random;
 
-use super::trouble::{Kind, Trouble};
+use super::trouble::{Kind, Local, Treatment, Trouble};
 
 /// How many nodes there are, each with a pod.
 pub const NODES: usize = 6;
 /// To so many of them anything may happen; to one more what concerns its agent alone.
 const VICTIMS: usize = 3;
-const TROUBLES: usize = 10;
+const TROUBLES: usize = 12;
 /// Between two troubles of a node it has so long to itself, in milliseconds.
 const REST: u64 = 50;
 
-/// The troubles of a seed: the same ones in every run, on every machine.
+/// The troubles of a seed: the same ones in every run, on every machine that has `netem`, and on
+/// every one that has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     seed: u64,
@@ -32,8 +33,8 @@ pub enum Act {
 
 impl Schedule {
     /// The schedule of this seed. Troubles overlap, but no node has two at a time: what the one
-    /// does would hide what the other does.
-    pub fn new(seed: u64) -> Self {
+    /// does would hide what the other does. Only `with_netem` are there those that need it.
+    pub fn new(seed: u64, with_netem: bool) -> Self {
         let mut random = Random::new(seed);
         let count = u32::try_from(NODES).unwrap_or(u32::MAX);
         let order = random.choose(count, count);
@@ -43,7 +44,7 @@ impl Schedule {
         let mut troubles = Vec::new();
         for _ in 0..TROUBLES {
             now += u64::from(random.below(150));
-            let kind = draw(&mut random, &order);
+            let kind = draw(&mut random, &order, with_netem);
             let nodes = kind.nodes();
             let begins = nodes.iter().map(|node| free[*node]).fold(now, u64::max);
             let ends = begins + 100 + u64::from(random.below(400));
@@ -94,31 +95,73 @@ impl Schedule {
 }
 
 /// One trouble. `order` is all nodes: victims first, then the one whose agent may suffer.
-fn draw(random: &mut Random, order: &[usize]) -> Kind {
+fn draw(random: &mut Random, order: &[usize], with_netem: bool) -> Kind {
+    const BETWEEN_TWO: u32 = 4;
+    const OF_AGENTS: u32 = 7;
+    const OF_NODES: u32 = 11;
     let victims = &order[..VICTIMS];
     let mut one = |of: &[usize]| random.pick(of).copied().unwrap_or(0);
     let victim = one(victims);
     let agent = one(&order[..=VICTIMS]);
     let others: Vec<usize> = order.iter().copied().filter(|n| *n != victim).collect();
     let other = one(&others);
-    match random.below(14) {
+    let without_netem = BETWEEN_TWO + OF_AGENTS + OF_NODES;
+    let kinds = without_netem + if with_netem { 5 } else { 0 };
+    match random.below(kinds) {
         0 => Kind::Partition(victim, other),
         1 => Kind::OneWay(victim, other),
         2 => Kind::OneWay(other, victim),
         3 => Kind::Loss(victim, other, 2 + random.below(3)),
-        4 => Kind::Isolated(victim),
-        5 => Kind::LinkDown(victim),
-        6 => Kind::CarrierLost(victim),
-        7 => Kind::PodLinkDown(victim),
-        8 => Kind::Renumbered(victim),
-        9 => Kind::Crashed(victim),
-        10 => Kind::DatastoreCorrupt(victim, random.next_u64()),
-        11 => Kind::DatastoreLost(agent),
-        12 => match random.below(2) {
-            0 => Kind::Frozen(agent),
-            _ => Kind::AgentFrozen(agent),
-        },
-        _ => Kind::AgentKilled(agent),
+        kind if kind < BETWEEN_TWO + OF_AGENTS => {
+            Kind::At(agent, of_agent(random, kind - BETWEEN_TWO))
+        }
+        kind if kind < without_netem => {
+            Kind::At(victim, of_node(random, kind - BETWEEN_TWO - OF_AGENTS))
+        }
+        kind => {
+            let treatment = treatment(random, kind - without_netem);
+            Kind::At(victim, Local::Impaired(treatment))
+        }
+    }
+}
+
+/// What packets of the kernel's backends do not notice.
+fn of_agent(random: &mut Random, which: u32) -> Local {
+    match which {
+        0 => Local::Frozen,
+        1 => Local::AgentFrozen,
+        2 => Local::AgentKilled,
+        3 => Local::AgentLate,
+        4 => Local::DatastoreLost,
+        5 => Local::DatastoreSlow(50 + random.below(200)),
+        _ => Local::DiskFull,
+    }
+}
+
+fn of_node(random: &mut Random, which: u32) -> Local {
+    match which {
+        0 => Local::Isolated,
+        1 => Local::LinkDown,
+        2 => Local::Flapping,
+        3 => Local::CarrierLost,
+        4 => Local::Limited(32 + random.below(200)),
+        5 => Local::Narrow(1280 + random.below(200)),
+        6 => Local::PodLinkDown,
+        7 => Local::Renumbered,
+        8 => Local::Crashed,
+        9 => Local::Vandalized(random.next_u64()),
+        _ => Local::DatastoreCorrupt(random.next_u64()),
+    }
+}
+
+fn treatment(random: &mut Random, which: u32) -> Treatment {
+    let late = 5 + random.below(20);
+    match which {
+        0 => Treatment::Delayed(late),
+        1 => Treatment::Jittered(late),
+        2 => Treatment::Reordered(late),
+        3 => Treatment::Duplicated,
+        _ => Treatment::Corrupted,
     }
 }
 
@@ -146,8 +189,8 @@ mod tests {
     fn a_seed_has_one_schedule_and_another_seed_another() {
         let schedules: BTreeSet<String> = (0..1000)
             .map(|seed| {
-                assert_eq!(Schedule::new(seed), Schedule::new(seed));
-                let text = Schedule::new(seed).to_string();
+                let text = Schedule::new(seed, true).to_string();
+                assert_eq!(Schedule::new(seed, true).to_string(), text);
                 text.split_once('\n').map(|(_, rest)| rest.to_owned())
             })
             .map(Option::unwrap)
@@ -157,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_node_has_two_troubles_at_a_time() {
-        for schedule in (0..1000).map(Schedule::new) {
+        for schedule in (0..1000).map(|seed| Schedule::new(seed, true)) {
             let troubles = schedule.troubles();
             for (place, one) in troubles.iter().enumerate() {
                 for other in &troubles[place + 1..] {
@@ -173,7 +216,7 @@ mod tests {
     /// Otherwise there would be nothing to prove of them.
     #[test]
     fn there_are_pairs_that_nothing_touches() {
-        for schedule in (0..1000).map(Schedule::new) {
+        for schedule in (0..1000).map(|seed| Schedule::new(seed, true)) {
             assert!(schedule.untouched(true).len() >= 2, "{schedule}");
             assert!(schedule.untouched(false).len() >= 6, "{schedule}");
             assert!(schedule.untouched(false).len() < NODES * (NODES - 1));
@@ -182,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_trouble_begins_once_and_is_healed_after_that() {
-        let schedule = Schedule::new(7);
+        let schedule = Schedule::new(7, true);
         let acts: Vec<Act> = schedule.acts().into_iter().map(|(_, act)| act).collect();
         for place in 0..schedule.troubles().len() {
             let at = |wanted| acts.iter().position(|act| *act == wanted);
@@ -193,14 +236,20 @@ mod tests {
 
     #[test]
     fn every_kind_occurs() {
-        let troubles: Vec<Trouble> = (0..100)
-            .flat_map(|seed| Schedule::new(seed).troubles)
-            .collect();
-        let kinds: BTreeSet<String> = troubles
-            .iter()
-            .map(|trouble| format!("{:?}", trouble.kind))
-            .map(|kind| kind.split('(').next().map(str::to_owned).unwrap())
-            .collect();
-        assert_eq!(kinds.len(), 14, "{kinds:?}");
+        let kinds = |with_netem| -> BTreeSet<String> {
+            let schedules = (0..100).map(|seed| Schedule::new(seed, with_netem));
+            let names = schedules.flat_map(|schedule| {
+                let troubles = schedule.troubles.iter();
+                let names = troubles.map(|trouble| format!("{:?}", trouble.kind));
+                names.collect::<Vec<_>>()
+            });
+            let letters = |name: String| name.replace(|c: char| c.is_ascii_digit(), "");
+            names.map(letters).collect()
+        };
+        let (with, without) = (kinds(true), kinds(false));
+        assert_eq!(without.len(), 3 + 7 + 11, "{without:?}");
+        let more: Vec<&String> = with.difference(&without).collect();
+        assert_eq!(more.len(), 5, "{more:?}");
+        assert!(more.iter().all(|kind| kind.contains("Impaired")));
     }
 }

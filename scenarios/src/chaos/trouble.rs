@@ -11,28 +11,66 @@ pub enum Kind {
     OneWay(usize, usize),
     /// Of what the first sends to the second every so many-th packet is lost.
     Loss(usize, usize, u32),
+    /// Something happens to one node.
+    At(usize, Local),
+}
+
+/// A thing that goes wrong at one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
     /// The node hears nobody.
-    Isolated(usize),
+    Isolated,
     /// The underlay device is down.
-    LinkDown(usize),
+    LinkDown,
+    /// The underlay device goes down and comes up, again and again.
+    Flapping,
     /// The underlay device has no carrier.
-    CarrierLost(usize),
+    CarrierLost,
+    /// The underlay lets so many kbit/s pass of what the node sends.
+    Limited(u32),
+    /// The underlay has this MTU.
+    Narrow(u32),
+    /// Something happens on the way to the node; needs `netem`.
+    Impaired(Treatment),
     /// The device of the pod is down.
-    PodLinkDown(usize),
+    PodLinkDown,
     /// The node has another underlay address.
-    Renumbered(usize),
+    Renumbered,
     /// The node is off.
-    Crashed(usize),
-    /// Files of the datastore are nonsense for the node, by this seed.
-    DatastoreCorrupt(usize, u64),
-    /// The datastore cannot be read on the node.
-    DatastoreLost(usize),
+    Crashed,
     /// All processes of the node are stopped.
-    Frozen(usize),
+    Frozen,
+    /// Some kernel objects are broken, by this seed.
+    Vandalized(u64),
+    /// Files of the datastore are nonsense for the node, by this seed.
+    DatastoreCorrupt(u64),
+    /// The datastore cannot be read on the node.
+    DatastoreLost,
+    /// The node sees the datastore so many milliseconds later.
+    DatastoreSlow(u32),
+    /// The disk of the agent is full.
+    DiskFull,
     /// The agent is stopped (SIGSTOP).
-    AgentFrozen(usize),
+    AgentFrozen,
     /// The agent is killed.
-    AgentKilled(usize),
+    AgentKilled,
+    /// The agent ends in the orderly way, and starts late.
+    AgentLate,
+}
+
+/// What is done to packets on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// They come later, by as many milliseconds.
+    Delayed(u32),
+    /// They come later, by up to twice as many milliseconds, each by another time.
+    Jittered(u32),
+    /// They come later, by as many milliseconds, and every third one does not.
+    Reordered(u32),
+    /// They come twice.
+    Duplicated,
+    /// In every fifth of them a bit is wrong.
+    Corrupted,
 }
 
 /// Something that goes wrong for a while.
@@ -53,17 +91,7 @@ impl Kind {
             Self::Partition(one, other) | Self::OneWay(one, other) | Self::Loss(one, other, _) => {
                 vec![one, other]
             }
-            Self::Isolated(node)
-            | Self::LinkDown(node)
-            | Self::CarrierLost(node)
-            | Self::PodLinkDown(node)
-            | Self::Renumbered(node)
-            | Self::Crashed(node)
-            | Self::DatastoreCorrupt(node, _)
-            | Self::DatastoreLost(node)
-            | Self::Frozen(node)
-            | Self::AgentFrozen(node)
-            | Self::AgentKilled(node) => vec![node],
+            Self::At(node, _) => vec![node],
         }
     }
 
@@ -75,45 +103,80 @@ impl Kind {
             Self::Partition(one, other) | Self::OneWay(one, other) | Self::Loss(one, other, _) => {
                 there(one) && there(other)
             }
-            // Agents go by the last that they have read.
-            Self::DatastoreLost(_) => false,
-            Self::Frozen(node) | Self::AgentFrozen(node) | Self::AgentKilled(node) => {
-                agents_carry && there(node)
-            }
-            Self::Isolated(node)
-            | Self::LinkDown(node)
-            | Self::CarrierLost(node)
-            | Self::PodLinkDown(node)
-            | Self::Renumbered(node)
-            | Self::Crashed(node)
-            // Other values may be as valid as the right ones.
-            | Self::DatastoreCorrupt(node, _) => there(node),
+            Self::At(node, local) => there(node) && local.takes_packets(agents_carry),
         }
     }
 }
 
+impl Local {
+    fn takes_packets(self, agents_carry: bool) -> bool {
+        match self {
+            // Agents go by the last that they have read, and write nothing that packets need.
+            Self::DatastoreLost | Self::DatastoreSlow(_) | Self::DiskFull => false,
+            Self::Frozen | Self::AgentFrozen | Self::AgentKilled | Self::AgentLate => agents_carry,
+            Self::Isolated
+            | Self::LinkDown
+            | Self::Flapping
+            | Self::CarrierLost
+            | Self::Limited(_)
+            | Self::Narrow(_)
+            | Self::Impaired(_)
+            | Self::PodLinkDown
+            | Self::Renumbered
+            | Self::Crashed
+            | Self::Vandalized(_)
+            // Other values may be as valid as the right ones.
+            | Self::DatastoreCorrupt(_) => true,
+        }
+    }
+}
+
+/// `partition n1 ↔ n2`; nodes are n1, n2 and so on.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nodes are n1, n2 and so on.
         match *self {
             Self::Partition(one, other) => write!(f, "partition n{} ↔ n{}", one + 1, other + 1),
             Self::OneWay(from, to) => write!(f, "partition n{} → n{}", from + 1, to + 1),
-            Self::Loss(from, to, n) => {
-                write!(f, "loss of 1 in {n} n{} → n{}", from + 1, to + 1)
-            }
-            Self::Isolated(node) => write!(f, "n{} isolated", node + 1),
-            Self::LinkDown(node) => write!(f, "n{} link down", node + 1),
-            Self::CarrierLost(node) => write!(f, "n{} carrier lost", node + 1),
-            Self::PodLinkDown(node) => write!(f, "p{} link down", node + 1),
-            Self::Renumbered(node) => write!(f, "n{} renumbered", node + 1),
-            Self::Crashed(node) => write!(f, "n{} crashed", node + 1),
-            Self::DatastoreCorrupt(node, seed) => {
-                write!(f, "n{} datastore corrupt by seed {seed}", node + 1)
-            }
-            Self::DatastoreLost(node) => write!(f, "n{} datastore unreadable", node + 1),
-            Self::Frozen(node) => write!(f, "n{} frozen", node + 1),
-            Self::AgentFrozen(node) => write!(f, "n{} agent frozen", node + 1),
-            Self::AgentKilled(node) => write!(f, "n{} agent killed", node + 1),
+            Self::Loss(from, to, n) => write!(f, "loss of 1 in {n} n{} → n{}", from + 1, to + 1),
+            Self::At(node, local) => write!(f, "n{} {local}", node + 1),
+        }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Isolated => f.write_str("isolated"),
+            Self::LinkDown => f.write_str("link down"),
+            Self::Flapping => f.write_str("link flapping"),
+            Self::CarrierLost => f.write_str("carrier lost"),
+            Self::Limited(kilobits) => write!(f, "link of {kilobits} kbit/s"),
+            Self::Narrow(mtu) => write!(f, "link of MTU {mtu}"),
+            Self::Impaired(treatment) => write!(f, "{treatment}"),
+            Self::PodLinkDown => f.write_str("link of its pod down"),
+            Self::Renumbered => f.write_str("renumbered"),
+            Self::Crashed => f.write_str("crashed"),
+            Self::Frozen => f.write_str("frozen"),
+            Self::Vandalized(seed) => write!(f, "vandalized by seed {seed}"),
+            Self::DatastoreCorrupt(seed) => write!(f, "datastore corrupt by seed {seed}"),
+            Self::DatastoreLost => f.write_str("datastore unreadable"),
+            Self::DatastoreSlow(ms) => write!(f, "datastore late by {ms} ms"),
+            Self::DiskFull => f.write_str("disk full"),
+            Self::AgentFrozen => f.write_str("agent frozen"),
+            Self::AgentKilled => f.write_str("agent killed"),
+            Self::AgentLate => f.write_str("agent stopped and late"),
+        }
+    }
+}
+
+impl fmt::Display for Treatment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delayed(ms) => write!(f, "hears all {ms} ms later"),
+            Self::Jittered(ms) => write!(f, "hears all up to {} ms later", 2 * ms),
+            Self::Reordered(ms) => write!(f, "hears all {ms} ms later, but for 1 in 3"),
+            Self::Duplicated => f.write_str("hears all twice"),
+            Self::Corrupted => f.write_str("hears 1 in 5 with a wrong bit"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who reaches whom: that a matrix finds what is so, and names what is not.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use podlab::process::Program;
 use podlab::{Cluster, Machine};
 use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO, DEMO_W2, ECHO_SERVER, TEST_TOOLS, WORKER_1};
+use podlab_scenarios::unnumbered;
 use rstest::rstest;
 
 /// Long enough for what is wrong to be seen as wrong; it will not become right.
@@ -33,19 +35,27 @@ async fn boot(encapsulation: &str) -> Result<Cluster> {
 }
 
 /// Calico's IPIP mode where every way between nodes leads through the tunnel: a node shows pods of
-/// other nodes its tunnel's address.
-fn of_the_seed(question: &Question<'_>) -> Option<Expectation> {
-    let (from, to) = (question.from.node()?, question.to.node()?);
-    let near = from.name() == to.name();
-    let (source, ttl) = match (question.from.pod(), question.to.pod()) {
-        (Some(pod), Some(_)) => (pod.address(), if near { 63 } else { 62 }),
-        (Some(pod), None) if near => (pod.address(), 64),
-        (Some(pod), None) => (pod.address(), 63),
-        (None, Some(_)) if near => (from.address(), 64),
-        (None, Some(_)) => (from.tunnel_address()?, 63),
-        (None, None) => (from.address(), 64),
-    };
-    Some(Expectation::reachable().source(source).ttl(ttl))
+/// other nodes its tunnel's address, and its own ones what the kernel takes on their interfaces.
+async fn of_the_seed(
+    cluster: &Cluster,
+) -> Result<impl Fn(&Question<'_>) -> Option<Expectation> + Send + Sync + 'static> {
+    let mut to_own_pods = BTreeMap::new();
+    for node in cluster.nodes() {
+        to_own_pods.insert(node.name().to_owned(), unnumbered::source(&node).await?);
+    }
+    Ok(move |question: &Question<'_>| {
+        let (from, to) = (question.from.node()?, question.to.node()?);
+        let near = from.name() == to.name();
+        let (source, ttl) = match (question.from.pod(), question.to.pod()) {
+            (Some(pod), Some(_)) => (pod.address(), if near { 63 } else { 62 }),
+            (Some(pod), None) if near => (pod.address(), 64),
+            (Some(pod), None) => (pod.address(), 63),
+            (None, Some(_)) if near => (*to_own_pods.get(from.name())?, 64),
+            (None, Some(_)) => (from.tunnel_address()?, 63),
+            (None, None) => (from.address(), 64),
+        };
+        Some(Expectation::reachable().source(source).ttl(ttl))
+    })
 }
 
 /// Proves that pods and nodes reach each other by every protocol and with every size, under the
@@ -63,7 +73,7 @@ async fn every_protocol_and_size_passes_between_all_pods_and_nodes(
         .protocols([Icmp, Tcp, Udp, Http])
         // Up to the MTU of 1440 less 28 bytes of headers, one more, and far beyond.
         .sizes([20, 1412, 1413, 4000, 60_000])
-        .expect_each(of_the_seed)
+        .expect_each(of_the_seed(&cluster).await?)
         .prove()
         .await?;
     assert_eq!(matrix.checks.len(), 7 * 6 * 4 * 5);
@@ -84,7 +94,7 @@ async fn a_missing_route_is_seen_in_exactly_the_pairs_that_need_it() -> Result<(
         .matrix()
         .all_pods()
         .protocols([Icmp, Tcp, Udp, Http])
-        .expect_each(of_the_seed)
+        .expect_each(of_the_seed(&cluster).await?)
         .deadline(SHORT)
         .run()
         .await?;
@@ -217,7 +227,7 @@ async fn what_may_not_be_cut_is_too_big_beyond_the_mtu(
         .probes(whole(FITS))
         .probes(whole(FITS + 1))
         .probes(large(FITS + 1))
-        .expect_each(of_the_seed)
+        .expect_each(of_the_seed(&cluster).await?)
         .expect_where(
             |question| question.probe.dont_fragment && question.probe.size > FITS,
             Expectation::failing(Failure::TooBig),
@@ -376,7 +386,7 @@ async fn a_cluster_that_converges_is_waited_for() -> Result<()> {
         .all_pods()
         .protocols([Icmp, Udp])
         .answer_within(Duration::from_millis(100))
-        .expect_each(of_the_seed)
+        .expect_each(of_the_seed(&cluster).await?)
         .prove();
     let repair = async {
         // Not before the matrix has seen it broken.

@@ -255,31 +255,37 @@ async fn a_frozen_agent_costs_what_it_carries(
     Ok(())
 }
 
-/// Proves that a killed agent stays away until it is healed, and is not started twice.
+/// Proves that an agent that was killed, or stopped and comes late, stays away until it is healed,
+/// and is not started twice.
 #[rstest]
 #[podlab::test]
-async fn a_killed_agent_stays_away_until_it_is_healed(
+async fn an_agent_stays_away_until_it_is_healed(
+    #[values("killed", "stopped")] end: &str,
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
+    let away = async |node: &Node| match end {
+        "killed" => node.crash_agent().await,
+        _ => node.delay_agent().await,
+    };
     let cluster = boot(backend).await?;
     let node = cluster.node(WORKER_1)?;
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     reach(&cluster).await?;
     let before = state(&cluster).await?;
-    let fault = node.crash_agent().await?;
+    let fault = away(&node).await?;
     ensure!(!node.is_agent_running());
     let got = pings(&tools, far.address(), COUNT).await?;
     match backend {
         "userspace" => assert_eq!(got, [].into()),
         _ => assert_eq!(got, all(COUNT)),
     }
-    let error = node.crash_agent().await.unwrap_err().to_string();
+    let error = away(&node).await.unwrap_err().to_string();
     ensure!(error.contains("is there already"), "{error}");
     fault.heal().await?;
     same(&before, &state(&cluster).await?)?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
 
-    let fault = node.crash_agent().await?;
+    let fault = away(&node).await?;
     node.start_agent().await?;
     let agent = node.agent_id();
     fault.heal().await?;

@@ -28,7 +28,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         match endure(seed).await {
             Ok(endured) => println!("{endured}"),
             Err(error) => {
-                println!("seed {seed} FAILED: {error:?}");
+                println!("seed {seed} FAILED: {error:#}");
                 failed.push(seed.to_string());
             }
         }
