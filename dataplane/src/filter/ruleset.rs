@@ -53,8 +53,11 @@ table ip {TABLE} {{
 		ip daddr {node} ip saddr @external_nodes accept
 		drop
 	}}
+	# The kernel's ipip module says of what it has no device for that nobody wants it, also when
+	# another backend has taken the packet: no other node is to hear that.
 	chain output {{
 		type filter hook output priority filter; policy accept;
+		icmp type destination-unreachable icmp code port-unreachable @th,136,8 0x4 ip daddr @nodes drop
 		ip protocol != 4 accept
 		ip daddr @nodes accept
 		ip daddr @external_nodes accept

@@ -20,8 +20,11 @@ use nix::time::{ClockId, clock_gettime};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, SampleFlag, Sampler};
 
+use crate::patience;
+
 /// How long after a packet was seen it may be dropped for that to be its end. Dropping happens in
-/// the same burst of work, so it is tens of microseconds; more would only catch others.
+/// the same burst of work, so it is tens of microseconds; more would only catch others. On a slow
+/// machine it is longer by the patience factor.
 const INSTANT: Duration = Duration::from_micros(300);
 /// Taps see a packet before it is counted as seen everywhere: stamps differ by a little.
 const BEFORE: Duration = Duration::from_micros(5);
@@ -44,6 +47,7 @@ pub(in crate::trace) struct DropMonitor {
     format: Format,
     /// What the wall clock is ahead of the monotonic one.
     ahead: Duration,
+    instant: Duration,
 }
 
 impl DropMonitor {
@@ -72,6 +76,7 @@ impl DropMonitor {
             samplers: samplers.collect::<io::Result<_>>()?,
             format,
             ahead: wall_clock_ahead()?,
+            instant: patience::scaled(INSTANT).map_err(io::Error::other)?,
         })
     }
 
@@ -90,7 +95,7 @@ impl DropMonitor {
                 drops.extend(self.format.decode(raw, at));
             }
         }
-        reasons(&drops, seen)
+        reasons(&drops, seen, self.instant)
     }
 }
 
@@ -112,12 +117,12 @@ fn wall_clock_ahead() -> io::Result<Duration> {
 }
 
 /// What says something about a packet that was last seen then, the nearest in time first.
-fn reasons(drops: &[Drop], seen: SystemTime) -> Vec<String> {
+fn reasons(drops: &[Drop], seen: SystemTime, instant: Duration) -> Vec<String> {
     // Said of what nobody has given a reason for.
     const NONE: &str = "NOT_SPECIFIED";
     let then = drops.iter().filter_map(|drop| {
         let since = (drop.at + BEFORE).duration_since(seen).ok()?;
-        let told = drop.protocol == IPV4 && drop.reason != NONE && since <= INSTANT + BEFORE;
+        let told = drop.protocol == IPV4 && drop.reason != NONE && since <= instant + BEFORE;
         told.then_some((since, &drop.reason))
     });
     let mut then: Vec<_> = then.collect();
@@ -263,6 +268,9 @@ mod tests {
             drop(1_000_070, IPV4, "NOT_SPECIFIED"),
             drop(1_001_000, IPV4, "AFTER"),
         ];
-        assert_eq!(reasons(&drops, seen), ["IP_CSUM", "SOMEBODY_ELSES"]);
+        assert_eq!(
+            reasons(&drops, seen, INSTANT),
+            ["IP_CSUM", "SOMEBODY_ELSES"]
+        );
     }
 }
