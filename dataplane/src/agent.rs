@@ -79,8 +79,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     // Watching begins before reading, so that no change falls in between.
     let mut watch = Watch::new(&options.datastore);
-    let store = Store::open(&options.datastore).map_err(Failure::bad_input)?;
-    let desired = first_desired(&store, &options)?;
+    let store = Store::open(&options.datastore, &options.node).map_err(Failure::bad_input)?;
+    let desired = Desired::compute(store.snapshot(), &options.node).map_err(Failure::bad_input)?;
     let mut kernel = Kernel::new().map_err(Failure::missing)?;
     let mut events = Events::new(kernel.port()).map_err(Failure::missing)?;
     let encapsulation = encap::select(
@@ -98,6 +98,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     let health = vitals.health.clone();
     let mut agent = Agent::new(options, store, desired, kernel, encapsulation, vitals);
+    // What is wrong with the files is told as it is later, and decided as it was before: an agent
+    // that was killed while they contradict each other takes the same winner as one that was not.
+    agent.datastore_read(true);
     loop {
         // Not left to the timer, which wakes up a millisecond late.
         if agent.next_pass() <= Instant::now() {
@@ -141,16 +144,6 @@ enum Woken {
     Datastore(Vec<Change>),
     Kernel(Vec<Event>),
     Timer,
-}
-
-/// An agent that starts on contradictory files would tear out what its former life built.
-fn first_desired(store: &Store, options: &Options) -> Result<Desired, Failure> {
-    let desired = Desired::compute(store.snapshot(), &options.node).map_err(Failure::bad_input)?;
-    let faults = check(store.snapshot());
-    if faults.is_empty() {
-        return Ok(desired);
-    }
-    Err(Failure::faults(&options.datastore, &faults))
 }
 
 struct Agent {

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::path::Path;
 use std::process::ExitCode;
 
-use crate::datastore::Fault;
 use crate::report;
 
 /// An end that nobody asked for.
@@ -42,21 +40,6 @@ impl Failure {
             &error,
             "`podlab-agent doctor` shows what this kernel offers",
         )
-    }
-
-    /// The files contradict each other.
-    pub(crate) fn faults(datastore: &Path, faults: &[Fault]) -> Self {
-        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        let text = format!(
-            "datastore {}: {}\nhint: mend or remove one of the files; an agent that is running \
-             goes on with what is left",
-            datastore.display(),
-            faults.join("\n  "),
-        );
-        Self {
-            code: BAD_INPUT,
-            text,
-        }
     }
 
     /// The kernel refused for lack of privileges.

@@ -1,6 +1,17 @@
 //! Clusters that unit tests of several modules share.
 
+use proptest::prelude::ProptestConfig;
+
 use crate::datastore::{Endpoint, Mode, Node, Pool, Snapshot};
+
+/// A property is tried that often, unless PROPTEST_CASES says how often.
+pub(crate) fn cases(number: u32) -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = number;
+    }
+    config
+}
 
 pub(crate) fn pool(cidr: &str, mode: Mode) -> Pool {
     Pool {

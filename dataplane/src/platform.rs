@@ -63,8 +63,11 @@ pub struct Link {
     pub arp: bool,
     /// Ethernet address, for interfaces that have one.
     pub mac: Option<Mac>,
-    /// Index of the other end of a veth pair.
+    /// Index of the other end of a veth pair, if that is in the same network namespace.
     pub peer: Option<u32>,
+    /// A tunnel without local and remote address (`external` is another thing). The kernel has one
+    /// of each kind at most.
+    pub any_to_any: bool,
 }
 
 /// An interface to create.

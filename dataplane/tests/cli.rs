@@ -122,8 +122,9 @@ fn an_address_that_is_no_address_is_quoted() {
     );
 }
 
+/// The agent itself goes on with the winner and logs the same.
 #[test]
-fn files_that_contradict_each_other_are_named() {
+fn a_status_names_files_that_contradict_each_other_and_those_that_are_broken() {
     let other = NODE.replace("192.168.1.0", "192.168.2.0");
     let pod = r#"{"pod":"p","namespace":"n","interface":"cali1","addresses":["192.168.9.9"]}"#;
     let store = datastore(&[
@@ -131,15 +132,20 @@ fn files_that_contradict_each_other_are_named() {
         ("nodes/b.json", &other),
         ("pools/p.json", POOL),
         ("endpoints/a/x.json", pod),
+        ("endpoints/b/y.json", "{"),
     ]);
-    refused(
-        &run(store.path(), "a"),
-        2,
-        &[
-            "nodes/b.json: address 10.12.22.2 is that of node a as well",
-            "endpoints/a/x.json: address 192.168.9.9 of pod n/p is in no node's block",
-        ],
-    );
+    let folder = store.path().to_str().expect("a path in UTF-8");
+    let status = agent(&["status", "--datastore", folder, "--node", "a"]);
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    let text = String::from_utf8_lossy(&status.stdout);
+    for fault in [
+        "nodes/b.json: address 10.12.22.2 is that of node a as well",
+        "endpoints/a/x.json: address 192.168.9.9 of pod n/p is in no node's block",
+        "endpoints/b/y.json: EOF while parsing",
+    ] {
+        let line = format!("! datastore: {fault}");
+        assert!(text.contains(&line), "{fault:?} is missing in: {text}");
+    }
 }
 
 #[rstest]

@@ -27,6 +27,8 @@ pub(crate) struct FakeKernel {
     pub generation: u32,
     /// An interface that the kernel keeps without saying so: the ipip module's fallback.
     pub undeletable: Option<u32>,
+    /// Whether an interface that is up can be renamed, as since Linux 6.2.
+    pub renames_live: bool,
     /// What was written, in order.
     pub log: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl FakeKernel {
     pub(crate) fn add_link(&mut self, name: &str, kind: &str) -> u32 {
         let index = self.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
         let mac = Some(Mac([2, 0, 0, 0, 0, index as u8]));
+        let any_to_any = kind == "ipip";
         let (name, kind) = (name.to_owned(), kind.to_owned());
         self.links.push(Link {
             index,
@@ -60,6 +63,7 @@ impl FakeKernel {
             arp: true,
             mac,
             peer: None,
+            any_to_any,
         });
         index
     }
@@ -104,7 +108,9 @@ impl Links for FakeKernel {
     fn create(&mut self, link: &NewLink) -> Result<(), KernelError> {
         self.log.push(format!("create {link:?}"));
         let (NewLink::Ipip { name } | NewLink::Veth { name, .. }) = link;
-        if self.links.iter().any(|link| link.name == *name) {
+        let ipip = matches!(link, NewLink::Ipip { .. });
+        let taken = |other: &Link| other.name == *name || ipip && other.any_to_any;
+        if self.links.iter().any(taken) {
             return Err(refused("create link", name, nix::libc::EEXIST));
         }
         match link {
@@ -130,7 +136,7 @@ impl Links for FakeKernel {
             .iter_mut()
             .find(|link| link.index == index)
             .unwrap();
-        if change.name.is_some() && link.up {
+        if change.name.is_some() && link.up && !self.renames_live {
             return Err(refused("change link", &link.name, nix::libc::EBUSY));
         }
         link.name = change.name.clone().unwrap_or_else(|| link.name.clone());

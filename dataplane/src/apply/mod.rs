@@ -8,6 +8,8 @@
 //! about it starts the next sync.
 
 #[cfg(test)]
+mod dirty;
+#[cfg(test)]
 pub(crate) mod fake;
 mod newcomers;
 mod pods;
@@ -181,7 +183,11 @@ pub(crate) fn sync(
     pass.newcomers.look(links, desired, pass.now);
     routes::apply(platform, desired, &devices, &pass, &mut report)?;
     pods::neighbours(platform, desired, &devices, &mut report)?;
-    tunnel::strip(platform, desired, &devices, &mut report)?;
+    if tunnel::strip(platform, desired, &devices, &mut report)? {
+        // With the device's last address its routes are gone, an administrator's among them that
+        // was in the place of a wanted one.
+        routes::apply(platform, desired, &devices, &pass, &mut report)?;
+    }
     let tunnel = devices.by_name.get(TUNNEL).map(|link| link.index);
     report.interfaces = pass.newcomers.interfaces().chain(tunnel).collect();
     Ok(report)

@@ -72,17 +72,17 @@ fn underlay_mtu(desired: &Desired, devices: &Devices, underlay: &Link) -> u32 {
 /// Takes the tunnel's address away when no pool encapsulates.
 ///
 /// That is the last thing to do: with its last address the device loses its routes, and until
-/// others are in place packets go by them.
+/// others are in place packets go by them. Returns whether anything was taken away.
 pub(super) fn strip(
     platform: &mut dyn Platform,
     desired: &Desired,
     devices: &Devices,
     report: &mut Report,
-) -> Result<(), KernelError> {
-    if !desired.tunnel.in_use {
-        addresses(platform, devices.by_name.get(TUNNEL), None, report)?;
+) -> Result<bool, KernelError> {
+    match desired.tunnel.in_use {
+        true => Ok(false),
+        false => addresses(platform, devices.by_name.get(TUNNEL), None, report),
     }
-    Ok(())
 }
 
 fn refused(error: &EncapError, report: &mut Report) {

@@ -48,7 +48,7 @@ fn good() -> (tempfile::TempDir, Store) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
-    let store = Store::open(directory.path()).expect("they are good");
+    let store = Store::open(directory.path(), NODE).expect("they are good");
     (directory, store)
 }
 

@@ -103,7 +103,7 @@ impl File {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         let stem = match self {
             Self::Config => CONFIG,
             Self::Pool(stem) | Self::Node(stem) | Self::Endpoint(_, stem) => stem,

@@ -75,15 +75,25 @@ impl Store {
         })
     }
 
-    /// Reads everything, for the first time, and takes no excuses.
+    /// Reads everything, for the first time, on behalf of `node`.
+    ///
+    /// Files that concern another node or a single pod may be broken: they are left out until they
+    /// are mended, as they are by an agent that runs and had never read them.
     ///
     /// # Errors
-    /// [`StoreError::Files`] with every file that cannot be used: an agent that starts has no
-    /// last good content to fall back to, and to start without a node would tear its routes out.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError::Files`] with every file that cannot be used, if one of them is the node's own
+    /// record, a pool or the configuration, or if a folder cannot be read: an agent that starts
+    /// has no last good content to fall back to, and without these would tear out all routes that
+    /// a former life has made.
+    pub fn open(root: &Path, node: &str) -> Result<Self, StoreError> {
         let mut store = Self::new(root)?;
         store.reload_all();
-        if !store.is_incomplete() {
+        let needed = |file: &File| match file {
+            File::Config | File::Pool(_) => true,
+            File::Node(name) => name == node,
+            File::Endpoint(..) => false,
+        };
+        if store.unreadable.is_empty() && !store.broken.keys().any(needed) {
             return Ok(store);
         }
         let folders = store.unreadable.iter();
@@ -212,11 +222,7 @@ impl Store {
             .keys()
             .map(|(node, id)| File::Endpoint(node.clone(), id.clone()));
         let config = (snapshot.config != Config::default()).then_some(File::Config);
-        pools
-            .chain(config)
-            .chain(nodes)
-            .chain(endpoints)
-            .chain(self.broken.keys().cloned())
+        pools.chain(config).chain(nodes).chain(endpoints)
     }
 
     /// The same, and the broken ones.
@@ -347,7 +353,7 @@ mod tests {
             ("nodes/c.json.tmp", "{"),
             ("endpoints/.hidden/d.json", "{"),
         ]);
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), "a").unwrap();
         assert_eq!(store.snapshot().nodes.keys().collect::<Vec<_>>(), ["a"]);
         assert!(store.snapshot().pools.is_empty() && store.snapshot().endpoints.is_empty());
     }
@@ -359,7 +365,7 @@ mod tests {
             ("nodes/b.json", ""),
             ("pools/p.json", "["),
         ]);
-        let error = Store::open(directory.path()).unwrap_err().to_string();
+        let error = Store::open(directory.path(), "a").unwrap_err().to_string();
         assert!(error.contains("nodes/b.json: is empty"), "{error}");
         assert!(error.contains("pools/p.json: EOF while parsing"), "{error}");
         assert!(
@@ -368,11 +374,40 @@ mod tests {
         );
     }
 
+    /// Otherwise one bad record would keep every agent of the cluster from coming back.
+    #[test]
+    fn an_agent_starts_without_broken_files_of_others_and_not_without_what_it_needs() {
+        const POOL: &str = r#"{"cidr":"192.168.0.0/16","block_size":24,"encapsulation":"always"}"#;
+        let directory = directory(&[
+            ("nodes/a.json", NODE),
+            ("nodes/b.json", "{"),
+            ("pools/p.json", POOL),
+            ("endpoints/a/x.json", "{"),
+            ("endpoints/b/y.json", "{"),
+        ]);
+        let root = directory.path();
+        let store = Store::open(root, "a").unwrap();
+        assert_eq!(store.snapshot().nodes.keys().collect::<Vec<_>>(), ["a"]);
+        assert!(store.is_incomplete(), "it is to be read again");
+        let complaints = store.complaints();
+        assert_eq!(complaints.len(), 3, "{complaints:?}");
+        let told = |text: &String| text.ends_with("ignoring it until it is mended");
+        assert!(complaints.iter().all(told), "{complaints:?}");
+
+        assert!(Store::open(root, "b").is_err(), "its own record");
+        for (needed, good) in [("config.json", "{}"), ("pools/p.json", POOL)] {
+            fs::write(root.join(needed), "{").unwrap();
+            let error = Store::open(root, "a").unwrap_err().to_string();
+            assert!(error.contains(needed), "{error}");
+            fs::write(root.join(needed), good).unwrap();
+        }
+    }
+
     #[test]
     fn a_file_that_breaks_keeps_its_last_good_content_until_it_is_mended_or_removed() {
         let directory = directory(&[("nodes/a.json", NODE)]);
         let path = directory.path().join("nodes/a.json");
-        let mut store = Store::open(directory.path()).unwrap();
+        let mut store = Store::open(directory.path(), "a").unwrap();
         let good = store.snapshot().clone();
 
         fs::write(&path, &NODE[..20]).unwrap();
@@ -405,7 +440,7 @@ mod tests {
     fn the_config_is_read_kept_while_broken_and_forgotten() {
         let directory = directory(&[("config.json", r#"{"external_nodes":["10.99.0.0/24"]}"#)]);
         let path = directory.path().join("config.json");
-        let mut store = Store::open(directory.path()).unwrap();
+        let mut store = Store::open(directory.path(), "a").unwrap();
         let external = store.snapshot().config.external_nodes.clone();
         assert_eq!(external, ["10.99.0.0/24".parse().unwrap()].into());
 
@@ -428,7 +463,7 @@ mod tests {
             r#"{"pod":"p","namespace":"n","interface":"cali1","addresses":["192.168.1.2"]}"#;
         let directory = directory(&[("nodes/a.json", NODE), ("endpoints/n1/a.json", endpoint)]);
         let root = directory.path();
-        let mut store = Store::open(root).unwrap();
+        let mut store = Store::open(root, "a").unwrap();
         let good = store.snapshot().clone();
         for folder in ["nodes", "endpoints"] {
             let (path, away) = (root.join(folder), root.join(format!("{folder}-away")));
@@ -441,7 +476,7 @@ mod tests {
             let told = |text: &String| text.starts_with(folder) && text.contains("symbolic");
             assert!(complaints.iter().any(told), "{complaints:?}");
             // One that starts knows nothing that it could keep.
-            let error = Store::open(root).unwrap_err().to_string();
+            let error = Store::open(root, "a").unwrap_err().to_string();
             assert!(error.contains(&format!("{folder}: ")), "{error}");
 
             fs::remove_file(&path).unwrap();
@@ -461,7 +496,7 @@ mod tests {
             ("endpoints/n1/a.json", endpoint),
             ("endpoints/n2/b.json", endpoint),
         ]);
-        let mut store = Store::open(directory.path()).unwrap();
+        let mut store = Store::open(directory.path(), "a").unwrap();
         assert_eq!(store.snapshot().endpoints.len(), 2);
         fs::remove_dir_all(directory.path().join("endpoints/n1")).unwrap();
         assert!(store.reload_all());

@@ -5,6 +5,8 @@
 //! the kernel reports.
 
 mod mtu;
+#[cfg(test)]
+mod order;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The routes of a node: own blocks, local pods, other nodes' blocks, borrowed addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -51,9 +51,14 @@ pub(super) fn compute(
             routes.entry(block).or_insert(Target::Blackhole);
         }
     }
+    // Who has a destination is decided before the way there, which is every node's own: a third
+    // node that cannot reach the winner must not send to the loser.
+    let mut decided: BTreeSet<Ipv4Net> = routes.keys().copied().collect();
     let mut via = |destination: Ipv4Net, other: &Node| {
-        if let Some(target) = carry(snapshot, node, other, destination) {
-            routes.entry(destination).or_insert(target);
+        if decided.insert(destination)
+            && let Some(target) = carry(snapshot, node, other, destination)
+        {
+            routes.insert(destination, target);
         }
     };
     let others = || snapshot.nodes.iter().filter(|(other, _)| *other != name);

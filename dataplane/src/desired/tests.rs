@@ -1,8 +1,7 @@
 use super::*;
 use crate::datastore::Mode;
-use crate::datastore::{Pool, Store};
+use crate::datastore::Pool;
 use crate::fixtures::{endpoint, node, pool, seed};
-use proptest::prelude::*;
 use rstest::rstest;
 
 fn compute(snapshot: &Snapshot, name: &str) -> Desired {
@@ -219,93 +218,4 @@ fn an_unknown_node_is_told_which_are_known() {
         error.ends_with("k8s-master, k8s-worker-1, k8s-worker-2"),
         "{error}"
     );
-}
-
-/// What is written into the datastore, one file at a time.
-fn files() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
-    let pool = |i: u8, mode: &str| {
-        (
-            format!("pools/p{i}.json"),
-            format!(
-                r#"{{"cidr":"192.168.0.0/{}","block_size":28,"encapsulation":"{mode}"}}"#,
-                16 + i
-            ),
-        )
-    };
-    let node = |i: u8, subnet: u8, block: u8| {
-        (
-            format!("nodes/n{i}.json"),
-            // n4 has the address of n1, when they are in one subnet.
-            format!(
-                r#"{{"address":"10.{subnet}.0.{}/16","blocks":["192.168.{block}.0/24"]}}"#,
-                i % 3
-            ),
-        )
-    };
-    let endpoint = |on: u8, id: u8, net: u8, host: u8| {
-        (
-            format!("endpoints/n{on}/e{id}.json"),
-            format!(
-                r#"{{"pod":"p","namespace":"n","interface":"cali{id}","addresses":["192.168.{net}.{host}"]}}"#
-            ),
-        )
-    };
-    let file = prop_oneof![
-        (0..3u8, prop_oneof!["always", "cross-subnet", "never"])
-            .prop_map(move |(i, m)| pool(i, &m)),
-        (1..5u8, 1..3u8, 0..4u8).prop_map(move |(i, s, b)| node(i, s, b)),
-        (1..5u8, 0..6u8, 0..4u8, 1..4u8).prop_map(move |(n, i, a, b)| endpoint(n, i, a, b)),
-    ];
-    // Every tenth file is removed again: only its last content counts.
-    proptest::collection::vec((file, proptest::bool::weighted(0.9)), 0..30).prop_map(|files| {
-        files
-            .into_iter()
-            .map(|((name, text), there)| (name, there.then_some(text)))
-            .collect()
-    })
-}
-
-/// The desired state of node n1 after these files were written and noticed one after the other.
-fn after(files: &[(String, Option<String>)]) -> Result<Desired, UnknownNode> {
-    let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::new(directory.path()).unwrap();
-    for (name, text) in files {
-        let path = directory.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match text {
-            Some(text) => std::fs::write(&path, text).unwrap(),
-            None => drop(std::fs::remove_file(&path)),
-        }
-        store.reload_all();
-    }
-    Desired::compute(store.snapshot(), "n1")
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// A node that was down while the cluster changed ends up like one that saw every event.
-    #[test]
-    fn any_order_of_events_ends_in_the_same_state(files in files(), seed in any::<prop::sample::Index>()) {
-        // The last content of each file, so that the order cannot matter by itself.
-        let last: BTreeMap<_, _> = files.iter().cloned().collect();
-        let mut shuffled: Vec<_> = last.into_iter().collect();
-        if !shuffled.is_empty() {
-            let middle = seed.index(shuffled.len());
-            shuffled.rotate_left(middle);
-            shuffled[..middle].reverse();
-        }
-        prop_assert_eq!(after(&files), after(&shuffled));
-    }
-
-    /// A route that leads back to the node itself would be a loop.
-    #[test]
-    fn no_route_leads_to_the_node_itself(files in files()) {
-        let Ok(desired) = after(&files) else { return Ok(()) };
-        for target in desired.routes.values() {
-            if let Target::Tunnel(gateway) | Target::Underlay(gateway) = target {
-                prop_assert_ne!(*gateway, desired.address.addr());
-            }
-        }
-    }
 }

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, shape, veth};
+use super::{EncapError, Encapsulation, TUNNEL, TunnelSpec, named, rename, shape, veth};
 use crate::compare::Row;
-use crate::platform::{Link, LinkChange, Links, NewLink, Platform};
+use crate::platform::{KernelError, Link, LinkChange, Links, NewLink, Platform};
 
 const KIND: &str = "ipip";
 
@@ -67,23 +67,8 @@ impl Encapsulation for Ipip {
             Some(link) => return Err(EncapError::occupied(link)),
             None => {}
         }
-        match named(links, PARKED) {
-            Some(parked) => rename(parked, TUNNEL, platform)?,
-            None => {
-                if let Err(error) = platform.create(&NewLink::Ipip {
-                    name: TUNNEL.to_owned(),
-                }) {
-                    // To create the first one loads the module, whose fallback is then first.
-                    if error.source.raw_os_error() != Some(nix::libc::EEXIST) {
-                        return Err(error.into());
-                    }
-                }
-            }
-        }
-        let links = platform.links()?;
-        if let Some(link) = named(&links, TUNNEL) {
-            shape(link, spec.mtu, link.arp, platform)?;
-        }
+        let tunnel = obtain(platform)?;
+        shape(&tunnel, spec.mtu, tunnel.arp, platform)?;
         Ok(true)
     }
 
@@ -131,6 +116,40 @@ impl Encapsulation for Ipip {
     }
 }
 
+/// The device, where none has its name: the module's parked fallback, else a new one. The kernel
+/// makes only one that takes packets from anybody; if there is one, somebody has renamed it.
+fn obtain(platform: &mut dyn Platform) -> Result<Link, EncapError> {
+    let links = platform.links()?;
+    if let Some(parked) = named(&links, PARKED) {
+        return Ok(rename(parked, TUNNEL, platform)?);
+    }
+    let created = platform.create(&NewLink::Ipip {
+        name: TUNNEL.to_owned(),
+    });
+    let links = platform.links()?;
+    // To create the first one loads the module, whose fallback is then first.
+    if let Some(link) = named(&links, TUNNEL).filter(|link| link.kind == KIND) {
+        return Ok(link.clone());
+    }
+    match created {
+        Err(error) if error.source.raw_os_error() == Some(nix::libc::EEXIST) => {
+            let mut all = links.iter();
+            match all.find(|link| link.kind == KIND && link.any_to_any) {
+                Some(renamed) => Ok(rename(renamed, TUNNEL, platform)?),
+                None => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(KernelError {
+            operation: "find link",
+            object: TUNNEL.to_owned(),
+            message: "it was just made".to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }
+        .into()),
+    }
+}
+
 /// Takes the device's addresses, takes it down and removes it. The module's fallback cannot be
 /// removed; it stays as the module had made it, but for its MTU. Returns what was done.
 pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapError> {
@@ -166,26 +185,6 @@ pub(super) fn clean(platform: &mut dyn Platform) -> Result<Vec<String>, EncapErr
         done.push(format!("link {}", link.name));
     }
     Ok(done)
-}
-
-/// Only an interface that is down can be renamed.
-fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<(), EncapError> {
-    platform.change(
-        link.index,
-        &LinkChange {
-            up: Some(false),
-            ..LinkChange::default()
-        },
-    )?;
-    let name = Some(name.to_owned());
-    platform.change(
-        link.index,
-        &LinkChange {
-            name,
-            ..LinkChange::default()
-        },
-    )?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -239,6 +238,33 @@ mod tests {
         );
         assert_eq!(kernel.link(TUNNEL).mtu, 1400);
         assert_eq!(kernel.link(TUNNEL).index, tunnel.index, "the same device");
+    }
+
+    /// A second one cannot be made under another name, and to go on without one would leave every
+    /// route without a device.
+    #[test]
+    fn a_device_that_was_renamed_gets_its_name_back() {
+        let mut kernel = FakeKernel::with_underlay();
+        let underlay = kernel.links[0].clone();
+        let index = kernel.add_link("stray", KIND);
+        let theirs = kernel.add_link("tunl7", KIND);
+        kernel.link_mut("tunl7").any_to_any = false;
+        let ensure = |kernel: &mut FakeKernel| {
+            let links = kernel.links.clone();
+            Ipip.ensure(&spec(&underlay, 1440), &links, kernel)
+        };
+        assert!(ensure(&mut kernel).unwrap());
+        assert_eq!(
+            (kernel.link(TUNNEL).index, kernel.link(TUNNEL).up),
+            (index, true)
+        );
+        assert_eq!(kernel.link("tunl7").index, theirs, "not ours");
+
+        // Somebody was quicker.
+        kernel.link_mut(TUNNEL).name = "stray".into();
+        kernel.add_link(TUNNEL, "dummy");
+        let error = ensure(&mut kernel).unwrap_err().to_string();
+        assert!(error.contains("it is of type dummy"), "{error}");
     }
 
     #[test]

@@ -179,6 +179,19 @@ pub(crate) fn present(
     Ok(selected.backend)
 }
 
+/// What was removed, and whether the kernel let it go.
+pub(crate) type Removed = (String, Result<(), KernelError>);
+
+/// Stops what former lives left behind from taking packets, whichever backend they had. The
+/// devices stay.
+///
+/// # Errors
+/// When the kernel does not tell what is there.
+pub(crate) fn stop(platform: &mut dyn Platform) -> Result<Vec<Removed>, KernelError> {
+    // The sockets of the others have gone with their agent.
+    ebpf::stop(platform)
+}
+
 /// Removes the devices of former lives, whichever backend they had. Returns what was done.
 ///
 /// # Errors
@@ -320,6 +333,34 @@ fn shape(link: &Link, mtu: u32, arp: bool, links: &mut dyn Platform) -> Result<b
     }
     Links::change(links, link.index, &change)?;
     Ok(true)
+}
+
+/// Gives an interface another name. Returns it as it is then: before Linux 6.2 that takes it down.
+fn rename(link: &Link, name: &str, platform: &mut dyn Platform) -> Result<Link, KernelError> {
+    let name = LinkChange {
+        name: Some(name.to_owned()),
+        ..LinkChange::default()
+    };
+    let renamed = match Links::change(platform, link.index, &name) {
+        Err(error) if error.source.raw_os_error() == Some(nix::libc::EBUSY) => {
+            let down = LinkChange {
+                up: Some(false),
+                ..LinkChange::default()
+            };
+            Links::change(platform, link.index, &down)?;
+            Links::change(platform, link.index, &name)
+        }
+        other => other,
+    };
+    renamed?;
+    let links = platform.links()?;
+    let link = links.into_iter().find(|other| other.index == link.index);
+    link.ok_or_else(|| KernelError {
+        operation: "find link",
+        object: name.name.unwrap_or_default(),
+        message: "it was just renamed".to_owned(),
+        source: std::io::ErrorKind::NotFound.into(),
+    })
 }
 
 fn named<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {

@@ -3,9 +3,9 @@
 //! In the [`TUNNEL_PAIR`] `tunl0` is the end that the routes lead into; what the node sends there
 //! arrives at the other end, `tunl0-x`, where the backend takes it. Neither end asks by ARP. The
 //! pair outlives the agent and is the same for all these backends: whoever is chosen next takes it
-//! over.
+//! over. An end that somebody has renamed is known by the other, and gets its name back.
 
-use super::{EncapError, TUNNEL, named, shape};
+use super::{EncapError, TUNNEL, named, rename, shape};
 use crate::compare::Row;
 use crate::platform::{KernelError, Link, NewLink, Platform};
 
@@ -44,7 +44,16 @@ pub(super) fn ensure(
 ) -> Result<Pair, EncapError> {
     let mut changed = false;
     let (tunnel, peer) = match find(names, links)? {
-        Some((tunnel, peer)) => (tunnel.clone(), peer.clone()),
+        Some((tunnel, peer)) => {
+            let mut ends = (tunnel.clone(), peer.clone());
+            for (end, name) in [(&mut ends.0, names.one), (&mut ends.1, names.other)] {
+                if end.name != name {
+                    *end = rename(end, name, platform)?;
+                    changed = true;
+                }
+            }
+            ends
+        }
         None => {
             changed = true;
             create(names, mtu, platform)?
@@ -101,17 +110,31 @@ pub(super) fn clean(names: &Names, platform: &mut dyn Platform) -> Result<Vec<St
     })
 }
 
-/// Both ends, if they are there.
+/// Both ends, if they are there. One of them may have another name by now.
 ///
 /// # Errors
 /// When one of the names belongs to something else.
 fn find<'a>(names: &Names, links: &'a [Link]) -> Result<Option<(&'a Link, &'a Link)>, EncapError> {
+    let other_end = |end: &Link| {
+        let mut ends = links.iter();
+        let other = ends.find(|link| end.peer == Some(link.index))?;
+        let kin = other.peer == Some(end.index) && end.kind == KIND && other.kind == KIND;
+        kin.then_some(other)
+    };
     match (named(links, names.one), named(links, names.other)) {
         (None, None) => Ok(None),
-        (Some(tunnel), Some(peer)) if tunnel.kind == KIND && tunnel.peer == Some(peer.index) => {
-            Ok(Some((tunnel, peer)))
-        }
-        (Some(other), _) | (None, Some(other)) => Err(EncapError::occupied(other)),
+        (Some(tunnel), named) => match other_end(tunnel) {
+            // Where the other name is somebody else's there is no way back to it.
+            Some(peer) => match named.filter(|named| *named != peer) {
+                Some(other) => Err(EncapError::occupied(other)),
+                None => Ok(Some((tunnel, peer))),
+            },
+            None => Err(EncapError::occupied(tunnel)),
+        },
+        (None, Some(peer)) => match other_end(peer) {
+            Some(tunnel) => Ok(Some((tunnel, peer))),
+            None => Err(EncapError::occupied(peer)),
+        },
     }
 }
 
@@ -145,6 +168,7 @@ fn quiet(interface: &str, platform: &mut dyn Platform) -> Result<bool, KernelErr
 mod tests {
     use super::*;
     use crate::apply::fake::FakeKernel;
+    use rstest::rstest;
 
     #[test]
     fn the_pair_is_recognised_by_names_kind_and_kinship() {
@@ -181,6 +205,43 @@ mod tests {
             error.contains("tunl0 exists and is not ours (it is of type ipip)"),
             "{error}"
         );
+    }
+
+    /// Of the tunnel, a backend that waited for its name to be free would wait for ever.
+    #[rstest]
+    #[case::tunnel(TUNNEL, true)]
+    #[case::tunnel_of_a_kernel_before_6_2(TUNNEL, false)]
+    #[case::peer(PEER, true)]
+    fn an_end_that_was_renamed_gets_its_name_back(#[case] end: &str, #[case] live: bool) {
+        let mut kernel = FakeKernel::with_underlay();
+        kernel.renames_live = live;
+        let links = kernel.links.clone();
+        let pair = ensure(&TUNNEL_PAIR, 1440, &links, &mut kernel).unwrap();
+        kernel.link_mut(end).name = "stray".into();
+        let links = kernel.links.clone();
+        assert!(
+            compare(end, 1440, &links).actual.is_none(),
+            "the status tells"
+        );
+        let again = ensure(&TUNNEL_PAIR, 1440, &links, &mut kernel).unwrap();
+        assert!(again.changed);
+        let ends =
+            |pair: &Pair| [&pair.tunnel, &pair.peer].map(|end| (end.index, end.name.clone()));
+        assert_eq!(ends(&again), ends(&pair));
+        for (index, name) in ends(&pair) {
+            let end = kernel.link(&name);
+            assert!(end.index == index && end.up, "{end:?}");
+        }
+
+        kernel.link_mut(end).name = "stray".into();
+        kernel.add_link(end, "dummy");
+        let links = kernel.links.clone();
+        let error = find(&TUNNEL_PAIR, &links).unwrap_err().to_string();
+        assert!(
+            error.contains("is not ours (it is of type dummy)"),
+            "{error}"
+        );
+        assert!(!remove(&TUNNEL_PAIR, &links, &mut kernel).unwrap());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoIpTunnel, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use rtnetlink::{LinkIpIp, LinkMessageBuilder, LinkUnspec};
 
@@ -164,22 +165,39 @@ fn parse(message: LinkMessage) -> Link {
         arp: !flags.contains(LinkFlags::Noarp),
         mac: None,
         peer: None,
+        any_to_any: false,
     };
+    let (mut elsewhere, mut external) = (false, false);
+    let (mut local, mut remote) = (false, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Address(bytes) => link.mac = Mac::from_slice(&bytes),
+            LinkAttribute::Address(bytes) => {
+                // Of an IPv4 tunnel it is the local address.
+                local = bytes == [0; 4];
+                link.mac = Mac::from_slice(&bytes);
+            }
+            LinkAttribute::Broadcast(bytes) => remote = bytes == [0; 4],
             LinkAttribute::Link(index) => link.peer = Some(index),
+            // An index of another namespace says nothing in this one.
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        link.kind = kind.to_string();
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = kind.to_string(),
+                        // Without addresses, too, but made for whoever sets them per packet.
+                        LinkInfo::Data(InfoData::IpTunnel(data)) => {
+                            external = data.contains(&InfoIpTunnel::CollectMetadata);
+                        }
+                        _ => {}
                     }
                 }
             }
             _ => {}
         }
     }
+    link.peer = link.peer.filter(|_| !elsewhere);
+    link.any_to_any = local && remote && !external;
     link
 }

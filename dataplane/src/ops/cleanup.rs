@@ -21,7 +21,7 @@ use super::status::route_text;
 use crate::apply::{POD_INTERFACES, PROTOCOL};
 use crate::encap::{self, TUNNEL};
 use crate::failure::Failure;
-use crate::netlink::{Kernel, name_of, tables};
+use crate::netlink::{Kernel, tables};
 use crate::platform::{KernelError, Link, Platform, Route};
 use crate::report;
 
@@ -98,18 +98,12 @@ fn print(dry_run: bool, outcome: Outcome) -> Result<ExitCode, Failure> {
     })
 }
 
-fn programs(platform: &mut dyn Platform, outcome: &mut Outcome) -> Result<(), KernelError> {
-    for filter in platform.tc_filters()? {
-        let what = format!("tc filter at the ingress of {}", name_of(filter.interface));
-        outcome.note(what, platform.remove_tc_filter(filter.interface));
-    }
-    Ok(())
-}
-
 /// Programs, routes, neighbours and the tunnel.
 fn sweep(platform: &mut dyn Platform, outcome: &mut Outcome) -> Result<(), encap::EncapError> {
     // Packets that arrive must not be taken any more when the tunnel goes.
-    programs(platform, outcome)?;
+    for (what, result) in encap::stop(platform)? {
+        outcome.note(what, result);
+    }
     let links = platform.links()?;
     let name = |index: u32| {
         let link = links.iter().find(|link| link.index == index);

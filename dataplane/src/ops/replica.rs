@@ -65,6 +65,7 @@ impl Replica {
             arp: false,
             mac: None,
             peer: None,
+            any_to_any: kind == "ipip",
         });
         index
     }

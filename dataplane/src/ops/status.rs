@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::replica::{Replica, route_key};
 use crate::apply::{self, Newcomers, PROTOCOL, Pass, Report};
 use crate::compare::Row;
-use crate::datastore::Store;
+use crate::datastore::{Store, check};
 use crate::desired::Desired;
 use crate::encap::{self, Choice, EncapError, Encapsulation, TUNNEL, TunnelSpec};
 use crate::failure::Failure;
@@ -39,12 +39,17 @@ pub(crate) fn print(
     mtu_file: Option<&Path>,
     as_json: bool,
 ) -> Result<ExitCode, Failure> {
-    let store = Store::open(datastore).map_err(Failure::bad_input)?;
+    let store = Store::open(datastore, node).map_err(Failure::bad_input)?;
     let desired = Desired::compute(store.snapshot(), node).map_err(Failure::bad_input)?;
     let mut kernel = Kernel::new().map_err(Failure::missing)?;
     let backend = encap::present(encap, &mut kernel).map_err(Failure::missing)?;
     let mut comparison = Comparison::new(&desired, &mut kernel, backend, "/proc/sys".into())
         .map_err(Failure::missing)?;
+    let faults = check(store.snapshot());
+    let faults = faults.iter().map(|fault| format!("datastore: {fault}"));
+    let broken = store.complaints().into_iter();
+    let broken = broken.map(|complaint| format!("datastore: {complaint}"));
+    comparison.notes.extend(faults.chain(broken));
     if let Some(path) = mtu_file {
         comparison.mtu(mtu_file::read(path));
     }

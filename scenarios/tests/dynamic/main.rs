@@ -18,6 +18,7 @@ mod mtu;
 mod nodes;
 mod pairs;
 mod pods;
+mod pools;
 mod stream;
 mod verbs;
 mod world;

@@ -1,10 +1,11 @@
-//! The tunnel's MTU while the underlay's changes.
+//! The tunnel's MTU while the underlay's changes. In `never` nothing goes through the tunnel, so
+//! nothing depends on its MTU.
 
 use anyhow::Result;
 use podlab::Node;
 use podlab::agent::FOLDER;
 use podlab::probe::icmp::PingOptions;
-use podlab::spec::Encapsulation::{Always, Never};
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 
 use rstest::rstest;
 
@@ -16,8 +17,9 @@ use crate::world::{POOL, all_pairs, boot, route, route_is, soon, two_subnets};
 #[podlab::test]
 async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let cluster = boot(two_subnets(Always), backend).await?;
+    let cluster = boot(two_subnets(mode), backend).await?;
     let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
     let pod = cluster.pod("p1")?.links().await?;
     tunnel_mtu_is(&n1, 1480).await?;
@@ -37,8 +39,9 @@ async fn item_02_the_tunnel_is_20_bytes_less_than_the_underlay(
 #[podlab::test]
 async fn item_02_an_explicit_mtu_wins(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let cluster = boot(two_subnets(Always), backend).await?;
+    let cluster = boot(two_subnets(mode), backend).await?;
     let n1 = cluster.node("n1")?;
     cluster.set_pool(POOL, |pool| pool.tunnel_mtu(1300)).await?;
     tunnel_mtu_is(&n1, 1300).await?;
@@ -58,8 +61,9 @@ async fn item_02_an_explicit_mtu_wins(
 #[podlab::test]
 async fn item_02_the_lowest_interface_that_is_up_counts(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let spec = two_subnets(Always).node("n4", |n| {
+    let spec = two_subnets(mode).node("n4", |n| {
         n.address("10.13.0.14/24")
             .block("192.168.4.0/24")
             .other_interface("eth1", |i| i.mtu(1300))
@@ -89,8 +93,9 @@ async fn item_02_the_lowest_interface_that_is_up_counts(
 #[podlab::test]
 async fn item_02_other_kinds_of_interfaces_do_not_count(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let cluster = boot(two_subnets(Always), backend).await?;
+    let cluster = boot(two_subnets(mode), backend).await?;
     let n1 = cluster.node("n1")?;
     for add in [
         "ip link add docker0 mtu 1200 type bridge",

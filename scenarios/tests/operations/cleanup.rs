@@ -4,12 +4,27 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use podlab::Node;
+use podlab::agent::PodlabAgent;
 use podlab::netlink::{Address, Link, Neighbour, NeighbourState, Route, RouteProtocol};
-use podlab_scenarios::seed::{self, TUNNEL, WORKER_1};
+use podlab::process::Program;
+use podlab_scenarios::seed::{self, TUNNEL, WORKER_1, WORKER_2};
+use rstest::rstest;
 
 use crate::program::{self, add_foreign_filter, command, filters, ttl};
 
-/// What a node's kernel has, as far as an agent could have left something.
+/// What stays, beside what is here: sysctls, since nobody knows who relies on them by now …
+const SYSCTLS: &str = "net.ipv4.ip_forward|net.ipv4.conf.*.(forwarding|proxy_arp|route_localnet)|\
+    net.ipv4.neigh.*.proxy_delay|net.ipv6.conf.*.(accept_ra|disable_ipv6)";
+const ASK: &str = "sysctl -a -r '^net.ipv[46]' 2>/dev/null";
+/// … an empty place for tc programs, which may be anybody's …
+const PLACE: &str = "qdisc clsact ";
+/// … and the device that the ipip module makes in every namespace, as the module makes it: down
+/// and without addresses.
+fn is_the_modules(link: &Link) -> bool {
+    link.name == TUNNEL && link.kind.as_deref() == Some("ipip") && !link.up
+}
+
+/// What a node's kernel has, as far as an agent could have left something, but for that.
 #[derive(Debug, PartialEq)]
 struct State {
     links: Vec<Link>,
@@ -18,13 +33,27 @@ struct State {
     neighbours: Vec<Neighbour>,
     ruleset: String,
     filters: [String; 2],
+    /// Lines of `tc qdisc`.
+    places: Vec<String>,
+    /// Lines of `sysctl` about IP.
+    sysctls: Vec<String>,
 }
 
 async fn state(node: &Node) -> Result<State> {
     let mut neighbours = node.neighbours().await?;
     neighbours.retain(|neighbour| neighbour.state == NeighbourState::Permanent);
+    let mut links = node.links().await?;
+    links.retain(|link| !is_the_modules(link));
+    let lines = async |command: &str, but: &str| {
+        let command = format!("{command} | grep -Ev '^({but})'");
+        let shell = Program::new("sh").args(["-c", &command]);
+        let output = node.exec(shell).await?.success()?.stdout;
+        anyhow::Ok(output.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
     Ok(State {
-        links: node.links().await?,
+        links,
+        places: lines("tc qdisc show", PLACE).await?,
+        sysctls: lines(ASK, SYSCTLS).await?,
         addresses: node.addresses().await?,
         routes: node.routes().await?,
         neighbours,
@@ -36,24 +65,23 @@ async fn state(node: &Node) -> Result<State> {
     })
 }
 
-/// If this fails, an agent cannot be removed from a node, or takes with it what others made.
+/// If this fails, an agent cannot be removed from a node, or takes with it what others made. The
+/// node is compared with what it was before its first agent.
+#[rstest]
 #[podlab::test]
-async fn cleanup_removes_what_the_agent_made_and_nothing_else() -> Result<()> {
-    let cluster = seed::boot().await?;
+async fn cleanup_removes_what_the_agent_made_and_nothing_else(
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let mut spec = seed::spec();
+    let worker = spec.nodes.iter_mut().find(|node| node.name == WORKER_1);
+    worker.expect("the seed has it").agent_later = true;
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let cluster = podlab_scenarios::backend::boot(spec, agent, backend).await?;
     let node = cluster.node(WORKER_1)?;
-    let agent = program::path(&node)?;
-    node.stop_agent().await?;
-    command(&node, &agent, &["cleanup"]).await?.success()?;
-    // What a node has before its first agent: its own network and the pods' interfaces.
+    let agent = program::path(&cluster.node(WORKER_2)?)?;
+    // Its own network and nothing else.
     let bare = node.routes().await?;
     assert_eq!(bare.len(), 2, "{bare:#?}");
-    assert!(
-        !node
-            .links()
-            .await?
-            .iter()
-            .any(|link| link.name == TUNNEL && link.up)
-    );
     for theirs in [
         "ip route add 203.0.113.0/24 via 10.12.0.1 proto static",
         "ip route add 198.51.100.0/24 via 10.12.0.1 proto bird",

@@ -4,18 +4,20 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use podlab::eventually::eventually;
 use podlab::process::Program;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
-use crate::program::{SOON, boot, metric};
+use crate::program::{SOON, boot_in, metric};
 
 /// If this fails, whoever edits the configuration interrupts connections.
 #[rstest]
 #[podlab::test]
 async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
-    let cluster = boot(backend).await?;
+    let cluster = boot_in(mode, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agents: Vec<_> = cluster.nodes().iter().map(|node| node.agent_id()).collect();
     let target = cluster.pod(DEMO_W2)?.address().to_string();
@@ -31,6 +33,11 @@ async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
         let blocks = format!(r#"["192.168.{}.0/24"]"#, 100 + round);
         let other = format!(r#"{{"address":"10.12.22.99/16","blocks":{blocks}}}"#);
         store.write("nodes/k8s-worker-9.json", other.as_bytes())?;
+        // A sender far away that may send, too, and a pattern that no interface here matches.
+        let config = format!(
+            r#"{{"external_nodes":["198.51.100.{round}/32"],"mtu_interface_pattern":"^none{round}$"}}"#
+        );
+        store.write("config.json", config.as_bytes())?;
         let same = store.read("nodes/k8s-worker-2.json")?;
         store.write("nodes/k8s-worker-2.json", &same)?;
         let wanted = format!("192.168.{}.0/24", 100 + round);
@@ -41,6 +48,13 @@ async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
         })
         .await?;
     }
+    eventually("the configuration has arrived", SOON, || async {
+        let table = node.exec("nft list table ip podlab").await;
+        let table = table.map_err(|error| error.to_string())?.stdout;
+        let there = table.contains("198.51.100.19");
+        there.then_some(()).ok_or(table)
+    })
+    .await?;
     let output = ping.stop(Signal::SIGINT).await?;
     let (sent, received) = counts(&output.stdout)?;
     // ping may be told to end between a request and its answer.

@@ -10,10 +10,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use podlab::process::Program;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab_scenarios::seed::WORKER_1;
 use rstest::rstest;
 
-use crate::program::{self, DATASTORE, SOON, answers, boot, get, metric};
+use crate::program::{self, DATASTORE, SOON, answers, boot, boot_in, command, get, metric};
 
 /// After this time without a turn the agent's loop counts as stuck.
 const GRACE: Duration = Duration::from_secs(10);
@@ -22,9 +23,10 @@ const GRACE: Duration = Duration::from_secs(10);
 #[rstest]
 #[podlab::test]
 async fn item_15_metrics_are_served_and_no_debug_paths(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
-    let cluster = boot(backend).await?;
+    let cluster = boot_in(mode, backend).await?;
     let node = cluster.node(WORKER_1)?;
     for (path, status) in [
         ("/livez", 200),
@@ -100,9 +102,10 @@ async fn a_repair_is_counted_and_a_change_of_the_datastore_is_none(
 #[rstest]
 #[podlab::test]
 async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
-    let cluster = boot(backend).await?;
+    let cluster = boot_in(mode, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let address = format!("{}/16 dev {}", node.address(), node.underlay());
     let change = format!("ip address del {address}");
@@ -113,6 +116,40 @@ async fn item_15_an_agent_whose_node_loses_its_address_is_live_and_not_ready(
     let change = format!("ip address add {address}");
     node.exec(change.as_str()).await?.success()?;
     answers(&node, "/readyz", 200, SOON).await?;
+    Ok(())
+}
+
+/// If this fails, an agent that is started before its node's network gives up, or says that it is
+/// ready when nothing works, or never notices that the address has come.
+#[rstest]
+#[podlab::test]
+async fn item_15_an_agent_that_starts_before_its_address_is_ready_when_that_comes(
+    #[values(Always, CrossSubnet, Never)] mode: Encapsulation,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    let cluster = boot_in(mode, backend).await?;
+    let node = cluster.node(WORKER_1)?;
+    let (agent, wanted) = (program::path(&node)?, node.routes().await?);
+    node.stop_agent().await?;
+    command(&node, &agent, &["cleanup"]).await?.success()?;
+    let address = format!("{}/16 dev {}", node.address(), node.underlay());
+    let change = format!("ip address del {address}");
+    node.exec(change.as_str()).await?.success()?;
+
+    let start = Program::new(&agent)
+        .args(["run", "--datastore", DATASTORE, "--node", WORKER_1])
+        .args(["--encap", backend, "--serve", "127.0.0.1:9091"]);
+    let _running = node.spawn(start)?;
+    let why = answers(&node, "/readyz", 503, SOON).await?;
+    assert_eq!(why, "no interface has the node's address 10.12.22.2\n");
+    assert_eq!(get(&node, "/livez").await?.status.as_u16(), 200);
+    assert_eq!(metric(&node, "ready").await?, "0");
+    let change = format!("ip address add {address}; ip route add default via 10.12.0.1");
+    let change = Program::new("sh").args(["-c", &change]);
+    node.exec(change).await?.success()?;
+    answers(&node, "/readyz", 200, SOON).await?;
+    program::routes_are(&node, &wanted).await?;
+    assert_eq!(program::ttl(&cluster).await?, 62);
     Ok(())
 }
 

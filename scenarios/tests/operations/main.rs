@@ -8,6 +8,7 @@
 mod cleanup;
 mod harmless_change;
 mod health;
+mod logs;
 mod ownership;
 mod program;
 mod repair;

@@ -9,6 +9,7 @@ use podlab::agent::PodlabAgent;
 use podlab::eventually::eventually;
 use podlab::probe::http::HttpReply;
 use podlab::process::{Output, Program};
+use podlab::spec::Encapsulation;
 use podlab::{Cluster, Node};
 use podlab_scenarios::{backend, seed};
 
@@ -26,6 +27,15 @@ pub(crate) fn serving(backend: &str) -> PodlabAgent {
 /// The seed's cluster with such agents; a skip where the kernel lacks the backend.
 pub(crate) async fn boot(backend: &str) -> Result<Cluster> {
     Ok(backend::boot(seed::spec(), serving(backend), backend).await?)
+}
+
+/// The same in this mode.
+pub(crate) async fn boot_in(mode: Encapsulation, backend: &str) -> Result<Cluster> {
+    let mut spec = seed::spec();
+    for pool in &mut spec.pools {
+        pool.encapsulation = mode;
+    }
+    Ok(backend::boot(spec, serving(backend), backend).await?)
 }
 
 /// What the endpoint of the agent on `node` answers.

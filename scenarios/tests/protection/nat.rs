@@ -1,14 +1,15 @@
 //! Under which source packets leave.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use podlab::probe::server::{HttpServer, hello};
 use podlab::spec::ClusterSpec;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet};
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
-use crate::setup::{boot, run};
+use crate::setup::{boot, in_mode, run};
 
 const PORT: u16 = 9090;
 
@@ -19,26 +20,30 @@ fn askers(server: &HttpServer) -> Vec<IpAddr> {
 }
 
 /// Proves that a remote pod can answer what a node sends from an address of its own that is not
-/// the tunnel's: it sees the tunnel's address. What a pod sends keeps its source.
+/// the tunnel's: it sees the tunnel's address. What a pod sends keeps its source. (In `never`
+/// there is no tunnel, and the node has the address that the others have a route to.)
 #[rstest]
 #[podlab::test]
 async fn item_14_a_node_with_a_foreign_source_is_masqueraded(
     #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let cluster = boot(seed::spec(), encapsulation).await?;
+    // Of an administrator's, as for a service; nobody else has a route to it.
+    const EXTRA: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+    let cluster = boot(in_mode(seed::spec(), mode), encapsulation).await?;
     let (node, remote) = (cluster.node(WORKER_1)?, cluster.pod(DEMO_W2)?);
     let server = remote.serve_http(PORT, hello("remote"))?;
     let (foreign, tunnel) = (node.address(), node.tunnel_address().expect("a tunnel"));
     let url = format!("http://{}:{PORT}/", remote.address());
-    run(
-        &node,
-        &format!("curl -sSf -m 5 --interface {foreign} {url}"),
-    )
-    .await?;
+    run(&node, &format!("ip address add {EXTRA}/32 dev lo")).await?;
+    for source in [foreign, EXTRA] {
+        let ask = format!("curl -sSf -m 5 --interface {source} {url}");
+        run(&node, &ask).await?;
+    }
     node.http_get(&remote, PORT, "/").await?;
     let pod = cluster.pod(TEST_TOOLS)?;
     pod.http_get(&remote, PORT, "/").await?;
-    let expected = [tunnel, tunnel, pod.address()].map(IpAddr::from);
+    let expected = [tunnel, tunnel, tunnel, pod.address()].map(IpAddr::from);
     assert_eq!(askers(&server), expected);
     Ok(())
 }

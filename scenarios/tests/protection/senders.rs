@@ -3,14 +3,17 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use podlab::capture::Filter;
+use podlab::process::Program;
 use podlab::spec::ClusterSpec;
+use podlab::spec::Encapsulation::{self, Always, CrossSubnet};
 use podlab::{Cluster, Machine, Node};
 use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, UNDERLAY, WORKER_1, WORKER_2};
 use rstest::rstest;
 
 use crate::setup::{
-    IPIP, SOON, boot, impatient, is_from, requests_to, route_is_gone, run, table_says,
+    IPIP, SOON, boot, impatient, in_mode, is_from, requests_to, route_is_gone, run, table_says,
 };
 
 const STRANGER: &str = "stranger";
@@ -164,8 +167,9 @@ async fn a_node_sends_tunnel_packets_to_known_addresses_only(
 async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
     #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
     #[values("10.12.99.1/32", "10.12.96.0/20")] external: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
-    let cluster = boot(with_stranger(), encapsulation).await?;
+    let cluster = boot(in_mode(with_stranger(), mode), encapsulation).await?;
     let (pod, stranger) = (cluster.pod(TEST_TOOLS)?, cluster.pod(STRANGERS_POD)?);
     stranger.ping(&pod).await?;
     let node = expel(&cluster).await?;
@@ -209,8 +213,48 @@ async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
     Ok(())
 }
 
+/// Proves that the guard never looks away: while a stranger floods the node, fifty changes of the
+/// datastore rewrite the table and the backend's own list, and none of its packets is delivered.
+#[rstest]
+#[podlab::test]
+async fn a_flood_finds_no_gap_while_the_table_is_replaced(
+    #[values("kernel", "ebpf", "userspace")] encapsulation: &str,
+) -> Result<()> {
+    const CHANGES: usize = 50;
+    let cluster = boot(with_stranger(), encapsulation).await?;
+    let (pod, stranger) = (cluster.pod(TEST_TOOLS)?, cluster.pod(STRANGERS_POD)?);
+    stranger.ping(&pod).await?;
+    let node = expel(&cluster).await?;
+    let outer = Filter::protocol(IPIP).and(Filter::source(cluster.node(STRANGER)?.address()));
+    let arrived = node.capture(UNDERLAY, &outer)?;
+    let delivered = pod.capture("eth0", &Filter::source(stranger.address()))?;
+    let target = pod.address().to_string();
+    let flood = Program::new("ping").args(["-n", "-q", "-i", "0.0002", &target]);
+    let flood = stranger.spawn(flood)?;
+    arrived.wait_for(|_| true, SOON).await?;
+    for change in 0..CHANGES {
+        let address = format!("10.12.40.{change}");
+        let record = format!(r#"{{"address":"{address}/16","blocks":["192.168.9.0/24"]}}"#);
+        let datastore = cluster.datastore();
+        datastore.write("nodes/other.json", record.as_bytes())?;
+        table_says(&node, &address, true).await?;
+    }
+    flood.stop(Signal::SIGINT).await?;
+    // Peers were served all the time, and this one closes the list of what was delivered.
+    cluster.pod(DEMO_W2)?.ping(&pod).await?;
+    let (arrived, delivered) = (arrived.stop().await?, delivered.stop().await?);
+    assert!(
+        arrived.packets.len() > 10 * CHANGES,
+        "{} packets are no flood",
+        arrived.packets.len()
+    );
+    assert!(delivered.packets.is_empty(), "{:?}", delivered.packets);
+    Ok(())
+}
+
 /// Proves that the scenarios would notice a broken allow-list: with every agent frozen, one peer
-/// is removed from one node's list by hand, and that direction fails and no other.
+/// is removed from one node's list by hand, and that direction fails and no other: what the node
+/// sends to the peer still arrives there.
 ///
 /// For `kernel` the list is the set of the table. That of `ebpf` is a map of the program, and
 /// is changed by hand through the program's map. `userspace` has no case: a frozen agent carries
@@ -219,11 +263,12 @@ async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
 #[podlab::test]
 async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
     #[values("kernel", "ebpf")] encapsulation: &str,
+    #[values(Always, CrossSubnet)] mode: Encapsulation,
 ) -> Result<()> {
     let spec = seed::spec().pod("on-master", |pod| {
         pod.on(MASTER).address("192.168.0.9").container("tools")
     });
-    let cluster = boot(spec, encapsulation).await?;
+    let cluster = boot(in_mode(spec, mode), encapsulation).await?;
     let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
     let (one, two) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     let master = cluster.pod("on-master")?;
@@ -244,6 +289,9 @@ async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
     let arrived = node.capture(UNDERLAY, &outer)?;
     assert!(two.ping_with(&one, &impatient()).await.is_err());
     arrived.wait_for(|_| true, SOON).await?;
+    // The other direction is open; only the answer has to come back by the closed one.
+    assert!(one.ping_with(&two, &impatient()).await.is_err());
+    at_two.wait_for(|p| is_from(p, one.address()), SOON).await?;
     // Every other pair still works, through the same tables and programs.
     for (a, b) in [
         (&one, &master),

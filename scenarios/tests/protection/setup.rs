@@ -9,8 +9,9 @@ use podlab::eventually::eventually;
 use podlab::machine::Machine;
 use podlab::probe::icmp::PingOptions;
 use podlab::process::Program;
-use podlab::spec::ClusterSpec;
+use podlab::spec::{ClusterSpec, Encapsulation};
 use podlab::{Cluster, Error, Node, Pod};
+use podlab_scenarios::seed::WORKER_1;
 
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) const ICMP: u8 = 1;
@@ -20,6 +21,19 @@ pub(crate) const IPIP: u8 = 4;
 pub(crate) async fn boot(spec: ClusterSpec, encapsulation: &str) -> Result<Cluster> {
     let agent = PodlabAgent::with_encapsulation(encapsulation);
     Ok(podlab_scenarios::backend::boot(spec, agent, encapsulation).await?)
+}
+
+/// The cluster in this mode. For `cross-subnet` worker 1 is moved to a subnet of its own, so that
+/// what it exchanges with the others is tunnelled as in `always`.
+pub(crate) fn in_mode(mut spec: ClusterSpec, mode: Encapsulation) -> ClusterSpec {
+    for pool in &mut spec.pools {
+        pool.encapsulation = mode;
+    }
+    if mode == Encapsulation::CrossSubnet {
+        let worker = spec.nodes.iter_mut().find(|node| node.name == WORKER_1);
+        worker.expect("the seed has it").address = "10.13.22.2/16".to_owned();
+    }
+    spec
 }
 
 pub(crate) fn shell(script: &str) -> Program {

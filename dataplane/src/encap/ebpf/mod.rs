@@ -14,12 +14,12 @@ pub(crate) use program::ProgramError;
 use program::{Programs, TunnelEnds};
 
 use super::veth::{self, PEER, Pair, TUNNEL_PAIR};
-use super::{EncapError, Encapsulation, TunnelSpec};
+use super::{EncapError, Encapsulation, Removed, TunnelSpec};
 use crate::compare::{self, Row};
 use crate::desired::Peers;
 use crate::mac::Mac;
 use crate::netlink::events::Event;
-use crate::platform::{Link, Platform};
+use crate::platform::{KernelError, Link, Platform};
 use crate::report;
 
 /// See the module.
@@ -96,13 +96,11 @@ impl Encapsulation for Ebpf {
         platform: &mut dyn Platform,
     ) -> Result<Vec<Row>, EncapError> {
         let mut compared = vec![veth::compare(PEER, spec.mtu, links)];
-        let name = |index: u32| {
-            let link = links.iter().find(|link| link.index == index);
-            link.map_or_else(|| format!("#{index}"), |link| link.name.clone())
-        };
         let text = |name: &str, device: &str| format!("tc filter {name} dev {device} ingress");
         let filters = platform.tc_filters()?;
-        let found = filters.iter().map(|f| text(&f.name, &name(f.interface)));
+        let found = filters
+            .iter()
+            .map(|f| text(&f.name, &device(f.interface, links)));
         let [outward, inward] = program::FILTERS;
         let wanted = [text(outward, PEER), text(inward, &spec.underlay.name)];
         compared.extend(compare::rows(&wanted.into(), &found.collect()));
@@ -131,6 +129,24 @@ impl Encapsulation for Ebpf {
         Programs::detach_all(platform)?;
         Ok(false)
     }
+}
+
+/// The name of an interface; its index when it is gone.
+fn device(index: u32, links: &[Link]) -> String {
+    let link = links.iter().find(|link| link.index == index);
+    link.map_or_else(|| format!("#{index}"), |link| link.name.clone())
+}
+
+/// Removes the filters of whatever life.
+pub(super) fn stop(platform: &mut dyn Platform) -> Result<Vec<Removed>, KernelError> {
+    let links = platform.links()?;
+    let mut removed = Vec::new();
+    for filter in platform.tc_filters()? {
+        let device = device(filter.interface, &links);
+        let what = format!("tc filter at the ingress of {device}");
+        removed.push((what, platform.remove_tc_filter(filter.interface)));
+    }
+    Ok(removed)
 }
 
 impl Ebpf {

@@ -9,8 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::socket::batch::Received;
 use crate::desired::Peers;
 use crate::mac::Mac;
+
+/// After this time without a packet no stream is under way.
+const IDLE_MS: u16 = 500;
 
 /// What may change while packets flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +103,19 @@ impl Orders {
         }
     }
 
-    /// Waits until the socket can be read, or an order is there.
-    pub(super) fn wait(&mut self, socket: impl AsFd) {
+    /// Waits until the socket can be read, or an order is there. While `buffers` hold more memory
+    /// than they need it waits for a moment only, and gives that back when nothing has come.
+    pub(super) fn wait(&mut self, socket: impl AsFd, buffers: &mut Received) {
+        let timeout = match buffers.is_swollen() {
+            true => PollTimeout::from(IDLE_MS),
+            false => PollTimeout::NONE,
+        };
         let mut fds =
             [socket.as_fd(), self.wake.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        if let Err(error) = poll(&mut fds, PollTimeout::NONE) {
-            tracing::debug!("userspace: poll: {error}");
+        match poll(&mut fds, timeout) {
+            Ok(0) => buffers.release(),
+            Ok(_) => {}
+            Err(error) => tracing::debug!("userspace: poll: {error}"),
         }
         let mut waste = [0; 64];
         while matches!(self.wake.read(&mut waste), Ok(1..)) {}

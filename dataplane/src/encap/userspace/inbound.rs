@@ -52,7 +52,7 @@ impl Inbound {
             match frames.receive(&self.receiver) {
                 Ok(count) => self.batch(&mut frames, count, &mut coalescer, &mut queue),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.orders.wait(&self.receiver);
+                    self.orders.wait(&self.receiver, &mut frames);
                 }
                 Err(error) => self.refused(&error),
             }

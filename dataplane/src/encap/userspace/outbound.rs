@@ -106,7 +106,7 @@ impl<R: Routing> Outbound<R> {
             match frames.receive(&self.tap) {
                 Ok(count) => self.batch(&mut frames, count, &mut queue),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.orders.wait(&self.tap);
+                    self.orders.wait(&self.tap, &mut frames);
                 }
                 Err(error) => self.refused(&error),
             }

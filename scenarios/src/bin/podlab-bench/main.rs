@@ -1,10 +1,13 @@
 //! Benchmarks: each figure with a reference that was taken in the same run, and their ratio.
 //!
-//! `make bench` runs all of them, `make bench NAME=repair` those whose name contains the word.
+//! `make bench` runs all of them, `make bench NAME=repair` those whose name contains the word. A
+//! figure that is compared with a goal and does not reach it fails the run, at its end.
 
 mod boot;
 mod capture;
+mod conntrack;
 mod matrix;
+mod memory;
 mod repair;
 mod results;
 mod routes;
@@ -52,8 +55,16 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     if wanted(capture::NAME) {
         capture::run(&mut results).await.context(capture::NAME)?;
     }
+    if wanted(conntrack::NAME) {
+        conntrack::run(&mut results)
+            .await
+            .context(conntrack::NAME)?;
+    }
     if wanted(matrix::NAME) {
         matrix::run(&mut results).await.context(matrix::NAME)?;
+    }
+    if wanted(memory::NAME) {
+        memory::run(&mut results).await.context(memory::NAME)?;
     }
     if wanted(repair::NAME) {
         repair::run(&mut results).await.context(repair::NAME)?;
@@ -67,7 +78,9 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
     let known = [
         boot::NAME,
         capture::NAME,
+        conntrack::NAME,
         matrix::NAME,
+        memory::NAME,
         repair::NAME,
         routes::NAME,
         sandbox::NAME,
@@ -78,5 +91,6 @@ async fn benchmarks(arguments: &Arguments, mut results: Results) -> Result<()> {
         !results.is_empty(),
         "no benchmark is named so\nhint: known: {known}"
     );
-    results.save(&arguments.results)
+    results.save(&arguments.results, !arguments.name.is_empty())?;
+    results.reached()
 }

@@ -1,4 +1,4 @@
-//! A thousand nodes in the datastore of one real node: time and memory.
+//! A thousand nodes in the datastore of one real node: the time until all their routes are there.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,13 +10,11 @@ use podlab::{Cluster, Node};
 use super::results::{Results, ms};
 
 pub(crate) const NAME: &str = "routes";
-const NODES: u32 = 1000;
+pub(super) const NODES: u32 = 1000;
 const BLOCKS: u32 = 5;
-/// What the issue asks for, in MB resident.
-const GOAL_MB: f64 = 10.0;
 
 /// Switches the pool's mode, which changes every one of 5,000 routes, and measures from the
-/// datastore's rename to the last route; and reads the agent's memory.
+/// datastore's rename to the last route.
 pub(crate) async fn run(results: &mut Results) -> Result<()> {
     let cluster = Cluster::builder()
         .pool("10.128.0.0/9", |pool| pool.block_size(26))
@@ -58,20 +56,12 @@ pub(crate) async fn run(results: &mut Results) -> Result<()> {
         reference,
         "ip -batch of as many",
     );
-    let memory = resident_mb(&node).await?;
-    results.add(
-        format!("agent's memory with {NODES} nodes"),
-        "MB",
-        memory,
-        GOAL_MB,
-        "the goal",
-    );
     Ok(())
 }
 
 /// Puts a thousand nodes that do not exist into the datastore, and waits until `node` has the
 /// routes to their blocks, which are returned.
-pub(crate) async fn fill(cluster: &Cluster, node: &Node) -> Result<BTreeSet<Ipv4Net>> {
+pub(super) async fn fill(cluster: &Cluster, node: &Node) -> Result<BTreeSet<Ipv4Net>> {
     let blocks = add_nodes(cluster)?;
     // Their arrival in a thousand renames is no measure.
     podlab::eventually::eventually(
@@ -128,15 +118,4 @@ async fn ip_batch(cluster: &Cluster, node: &Node, blocks: &BTreeSet<Ipv4Net>) ->
         .await?
         .success()?;
     Ok(ms(start.elapsed()))
-}
-
-async fn resident_mb(node: &Node) -> Result<f64> {
-    let agent = node.agent_id().context("no agent runs")?;
-    let status = std::fs::read_to_string(format!("/proc/{agent}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: f64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS")?
-        .parse()?;
-    Ok(kib / 1024.0)
 }

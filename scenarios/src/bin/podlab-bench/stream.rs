@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use podlab::agent::PodlabAgent;
 use podlab::process::Program;
+use podlab::spec::ClusterSpec;
 use podlab::{Cluster, Node, Pod};
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
 use serde_json::Value;
@@ -45,23 +46,28 @@ const WAYS: [Way; 3] = [
 
 /// Measures for each backend that this kernel offers.
 pub(crate) async fn run(results: &mut Results) -> Result<()> {
-    for backend in ["kernel", "ebpf", "userspace"] {
-        match seed::spec()
-            .boot_with(PodlabAgent::with_encapsulation(backend))
-            .await
-        {
-            Ok(cluster) => measure(&cluster, backend, results).await.context(backend)?,
-            // Not every kernel has every backend; which ones were left out is said.
-            Err(error) => {
-                let why = error.to_string();
-                println!(
-                    "{backend}: left out: {}",
-                    why.lines().last().unwrap_or_default()
-                );
-            }
+    for backend in BACKENDS {
+        if let Some(cluster) = boot(seed::spec(), backend).await? {
+            measure(&cluster, backend, results).await.context(backend)?;
         }
     }
     Ok(())
+}
+
+pub(super) const BACKENDS: [&str; 3] = ["kernel", "ebpf", "userspace"];
+
+/// Boots with this backend in every node. Not every kernel has every backend: which ones are left
+/// out, and why, is said; whatever else is wrong fails.
+pub(super) async fn boot(spec: ClusterSpec, backend: &str) -> Result<Option<Cluster>> {
+    let agent = PodlabAgent::with_encapsulation(backend);
+    let booted = podlab_scenarios::backend::try_boot(spec, agent, backend).await;
+    match booted.with_context(|| backend.to_owned())? {
+        Ok(cluster) => Ok(Some(cluster)),
+        Err(lacking) => {
+            println!("{backend}: left out: {}", lacking.why);
+            Ok(None)
+        }
+    }
 }
 
 async fn measure(cluster: &Cluster, backend: &str, results: &mut Results) -> Result<()> {
@@ -82,14 +88,17 @@ async fn measure(cluster: &Cluster, backend: &str, results: &mut Results) -> Res
         }
     }
     let [plain, vxlan, ipip] = streams.map(|mut samples| median(&mut samples));
-    let name = format!("one TCP stream, {backend}");
-    results.add(&name, "Gbit/s", ipip, plain, WAYS[0].name);
-    results.add(&name, "Gbit/s", ipip, vxlan, WAYS[1].name);
+    let mut compare = |what: &str, unit: &str, ipip: f64, others: [f64; 2]| {
+        for (other, way) in others.into_iter().zip(&WAYS) {
+            let name = format!("{what}, {backend}, against {}", way.name);
+            results.add(name, unit, ipip, other, way.name);
+        }
+    };
+    compare("one TCP stream", "Gbit/s", ipip, [plain, vxlan]);
     for (size, samples) in PACKETS.iter().zip(packets) {
         let [plain, vxlan, ipip] = samples.map(|mut samples| median(&mut samples));
-        let name = format!("packets of {size} bytes, {backend}");
-        results.add(&name, "kpps", ipip, plain, WAYS[0].name);
-        results.add(&name, "kpps", ipip, vxlan, WAYS[1].name);
+        let what = format!("packets of {size} bytes");
+        compare(&what, "kpps", ipip, [plain, vxlan]);
     }
     Ok(())
 }
@@ -126,7 +135,7 @@ async fn take(way: &Way, one: &Node, two: &Node, from: &Pod, to: &Pod) -> Result
 }
 
 /// Runs iperf3 between the pods; returns Gbit/s and thousands of packets per second received.
-async fn iperf(from: &Pod, to: &Pod, options: &[&str]) -> Result<(f64, f64)> {
+pub(super) async fn iperf(from: &Pod, to: &Pod, options: &[&str]) -> Result<(f64, f64)> {
     let mut server = to.spawn("iperf3 --server --one-off --forceflush")?;
     server
         .wait_for_line(|line| line.contains("listening on"), SOON)

@@ -15,21 +15,31 @@ use crate::encap::userspace::packet::frame;
 /// packets do not compete for the same lines of the cache.
 const STRIDE: usize = frame::LONGEST.next_multiple_of(64) + 64;
 
+/// What a slot holds that was used for ordinary packets only.
+const ORDINARY: usize = 2048;
+
 /// A batch of received packets, each in a slot for the longest there can be. The kernel gives
-/// memory only to those pages of a slot that a packet was long enough for.
+/// memory only to those pages of a slot that a packet was long enough for, and takes it back by
+/// [`Received::release`].
 pub(crate) struct Received {
     buffer: Vec<u8>,
+    /// A packet has been longer than [`ORDINARY`] since the last release.
+    swollen: bool,
     headers: Vec<mmsghdr>,
     parts: Vec<libc::iovec>,
 }
 
 impl Received {
     pub(crate) fn new(slots: usize) -> Self {
-        Self {
+        let mut new = Self {
             buffer: vec![0; slots * STRIDE],
+            swollen: false,
             headers: Vec::with_capacity(slots),
             parts: Vec::with_capacity(slots),
-        }
+        };
+        // An allocator that has had use for the memory before has written the zeroes itself.
+        new.release();
+        new
     }
 
     /// Takes what is waiting, as far as there are slots, in place of the last batch. Returns
@@ -68,7 +78,41 @@ impl Received {
             return Err(io::Error::last_os_error());
         }
         self.headers.truncate(count as usize);
+        self.swollen |= self.headers.iter().any(|h| h.msg_len as usize > ORDINARY);
         Ok(count as usize)
+    }
+
+    /// Whether long packets have left more memory in use than ordinary ones need.
+    pub(crate) fn is_swollen(&self) -> bool {
+        self.swollen
+    }
+
+    /// Gives the buffer's memory back to the kernel, which gives it again page by page as packets
+    /// need it. The last batch is gone with it.
+    pub(crate) fn release(&mut self) {
+        self.headers.clear();
+        self.swollen = false;
+        let page = page_size();
+        let range = self.buffer.as_mut_ptr_range();
+        let start = range.start.addr().next_multiple_of(page) - range.start.addr();
+        let length = self.buffer.len().saturating_sub(start) / page * page;
+        if length == 0 {
+            return;
+        }
+        // SAFETY: the whole pages inside of the buffer, which is private memory that the allocator
+        // knows nothing about inside of an allocation; afterwards they read as zeroes, which are as
+        // good bytes as any, and nobody else holds a reference to them (`&mut self`).
+        let result = unsafe {
+            libc::madvise(
+                self.buffer[start..].as_mut_ptr().cast(),
+                length,
+                libc::MADV_DONTNEED,
+            )
+        };
+        if result < 0 {
+            let error = io::Error::last_os_error();
+            tracing::debug!("userspace: memory stays: {error}");
+        }
     }
 
     /// Where the packet in a slot lies; `None` when it did not fit.
@@ -227,6 +271,12 @@ fn writable(socket: &OwnedFd) {
     }
 }
 
+fn page_size() -> usize {
+    // SAFETY: takes and returns numbers.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
 fn empty() -> mmsghdr {
     // SAFETY: plain numbers and pointers, for which zero is a value ("nothing").
     unsafe { std::mem::zeroed() }
@@ -248,5 +298,56 @@ fn address(to: Ipv4Addr) -> libc::sockaddr_in {
             s_addr: u32::from_ne_bytes(to.octets()),
         },
         sin_zero: [0; 8],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// Bytes of this process that are in memory, between two addresses (proc(5), `Rss` in smaps).
+    fn resident(received: &Received) -> usize {
+        let page = page_size();
+        let start = received.buffer.as_ptr().addr().next_multiple_of(page);
+        let pages = received.buffer.len() / page - 1;
+        let mut states = vec![0u8; pages];
+        // SAFETY: one byte for each of the pages, which are inside of the buffer.
+        let result = unsafe {
+            libc::mincore(
+                ptr::with_exposed_provenance_mut(start),
+                pages * page,
+                states.as_mut_ptr(),
+            )
+        };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        states.iter().filter(|state| **state & 1 != 0).count() * page
+    }
+
+    /// Otherwise one burst of super-packets would cost 10 MB for the rest of an agent's life.
+    #[test]
+    fn memory_that_long_packets_needed_is_given_back() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let socket = OwnedFd::from(ours);
+        let mut received = Received::new(16);
+        received.buffer.as_ptr().expose_provenance();
+        let get = |received: &mut Received, length: usize| {
+            for _ in 0..4 {
+                theirs.send(&vec![7; length]).unwrap();
+            }
+            assert_eq!(received.receive(&socket).unwrap(), 4);
+            let at = received.packet(3).unwrap();
+            assert_eq!(received.buffer()[at], vec![7; length]);
+        };
+        get(&mut received, 1500);
+        assert!(!received.is_swollen());
+        let ordinary = resident(&received);
+        get(&mut received, 40_000);
+        assert!(received.is_swollen());
+        assert!(resident(&received) > ordinary + 100_000);
+        received.release();
+        assert!(!received.is_swollen() && resident(&received) <= ordinary);
+        get(&mut received, 40_000);
     }
 }

@@ -51,7 +51,7 @@ fn any_vnet() -> impl Strategy<Value = [u8; 10]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::fixtures::cases(2000))]
 
     #[test]
     fn frames_from_the_tunnel(vnet in any_vnet(), packet in any_inner()) {
