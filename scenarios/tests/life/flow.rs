@@ -4,7 +4,7 @@
 //! eight seconds. Otherwise `ping` could neither send at that rate nor read what comes back, and
 //! would count its own lateness as losses.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -30,15 +30,22 @@ pub(crate) struct Flow {
     begun: Instant,
 }
 
-/// What became of a flow. Printed as in `a to b: 3 of 2000 lost: 3 from 117 (3 ms)`.
+/// What became of a flow. Printed as in `a to b: 3 of 2000 lost: 3 from 117 (30 ms)`.
 #[derive(Debug)]
 pub(crate) struct Losses {
     pair: String,
     sent: u32,
-    interval: Duration,
-    /// Runs of pings without an answer: number of the first, and how many. The length of a run is
-    /// about that of the outage in intervals.
-    outages: Vec<(u32, u32)>,
+    outages: Vec<Outage>,
+}
+
+/// A run of pings without an answer.
+#[derive(Debug)]
+struct Outage {
+    /// The number of the first.
+    first: u32,
+    count: u32,
+    /// Between the answers before and after. While none comes `ping` sends only 100 a second.
+    length: Duration,
 }
 
 impl Flow {
@@ -60,7 +67,7 @@ impl Flow {
         let every = interval.as_secs_f64().to_string();
         let pair = format!("{} to {}", from.name(), to.name());
         // `-e` is in iputils since 20200821.
-        let ping = Program::new("ping").args(["-n", "-e", &identifier]);
+        let ping = Program::new("ping").args(["-n", "-D", "-e", &identifier]);
         let first = ping.clone().args(["-c", "1", "-W", "5", &target]);
         from.exec(first).await?.success().context(pair.clone())?;
         let mut ping = from.spawn(ping.args(["-i", &every, &target]))?;
@@ -87,15 +94,20 @@ impl Flow {
     }
 
     /// Ends it and prints what was lost. Fails when there is no answer any more, and when it was
-    /// no flow: with less than half of the pings that were due, outages may lie between them.
+    /// no flow: with less than half of the pings that were due while there were answers, outages
+    /// may lie between them. (Where more programs want the processors than there are, `ping` has
+    /// its share of them only, and half of that is asked for.)
     pub(crate) async fn count(self) -> Result<Losses> {
-        let due = self.begun.elapsed().as_nanos() / self.interval.as_nanos().max(1);
+        let share = 0.5 / crowding();
+        let elapsed = self.begun.elapsed();
         let output = self.ping.stop(Signal::SIGINT).await?;
-        let losses = Losses::read(self.pair, &output.stdout, self.interval)?;
+        let losses = Losses::read(self.pair, &output.stdout)?;
         println!("{losses}");
+        let answered = elapsed.saturating_sub(losses.outages.iter().map(|o| o.length).sum());
+        let due = answered.as_secs_f64() / self.interval.as_secs_f64();
         ensure!(
-            u128::from(losses.sent) >= due / 2,
-            "{}: only {} of {due} pings were sent",
+            f64::from(losses.sent) >= due * share,
+            "{}: only {} of {due:.0} pings were sent, and {share:.2} is the least share",
             losses.pair,
             losses.sent
         );
@@ -113,46 +125,61 @@ impl Flow {
 }
 
 impl Losses {
-    fn read(pair: String, text: &str, interval: Duration) -> Result<Self> {
-        let seen: BTreeSet<u32> = text.lines().filter_map(sequence).collect();
+    fn read(pair: String, text: &str) -> Result<Self> {
+        let answers = text
+            .lines()
+            .filter_map(|line| Some((sequence(line)?, time(line)?)));
+        let seen: BTreeMap<u32, f64> = answers.collect();
         let summary = text.lines().find_map(|line| {
             let (sent, _) = line.split_once(" packets transmitted")?;
             sent.parse().ok()
         });
         let sent: u32 = summary.with_context(|| format!("{pair}: no summary in {text:?}"))?;
-        let last = *seen.last().with_context(|| format!("{pair}: no answer"))?;
+        let (&last, _) = seen
+            .last_key_value()
+            .with_context(|| format!("{pair}: no answer"))?;
         ensure!(
             last + UNDER_WAY >= sent,
             "{pair}: no answer to the last {} of {sent} pings",
             sent - last
         );
-        let mut outages: Vec<(u32, u32)> = Vec::new();
-        for lost in (1..last).filter(|sequence| !seen.contains(sequence)) {
-            match outages.last_mut() {
-                Some((first, count)) if *first + *count == lost => *count += 1,
-                _ => outages.push((lost, 1)),
+        let mut outages = Vec::new();
+        let mut before = (0, None);
+        for (&number, &at) in &seen {
+            let (previous, when) = before;
+            if let Some(count @ 1..) = number.checked_sub(previous + 1) {
+                let length = when.map_or(0.0, |when: f64| at - when);
+                outages.push(Outage {
+                    first: previous + 1,
+                    count,
+                    length: Duration::from_secs_f64(length.max(0.0)),
+                });
             }
+            before = (number, Some(at));
         }
         Ok(Self {
             pair,
             sent,
-            interval,
             outages,
         })
     }
 
     pub(crate) fn lost(&self) -> u32 {
-        self.outages.iter().map(|(_, count)| count).sum()
+        self.outages.iter().map(|outage| outage.count).sum()
     }
 }
 
 impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} of {} lost", self.pair, self.lost(), self.sent)?;
-        for (at, (first, count)) in self.outages.iter().enumerate() {
+        for (at, outage) in self.outages.iter().enumerate() {
             let before = if at == 0 { ":" } else { "," };
-            let long = (self.interval * *count).as_millis();
-            write!(f, "{before} {count} from {first} ({long} ms)")?;
+            let Outage { first, count, .. } = outage;
+            write!(
+                f,
+                "{before} {count} from {first} ({} ms)",
+                outage.length.as_millis()
+            )?;
         }
         Ok(())
     }
@@ -167,21 +194,45 @@ fn sequence(line: &str) -> Option<u32> {
     rest.starts_with("ttl=").then(|| number.parse().ok())?
 }
 
+/// When it came, in seconds; what `-D` puts before it.
+fn time(line: &str) -> Option<f64> {
+    line.strip_prefix('[')?.split_once(']')?.0.parse().ok()
+}
+
+/// How many programs want each of the processors, and 1 at least.
+fn crowding() -> f64 {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut words = load.split(' ');
+    let mean: f64 = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0.0);
+    // The fourth is that of the moment, as in 3/217.
+    let now = words
+        .nth(2)
+        .and_then(|word| word.split_once('/')?.0.parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (mean.max(now.unwrap_or(0.0)) / processors as f64).max(1.0)
+}
+
 /// Proves that a flow is not content with a network that loses packets.
 #[podlab::test]
 async fn a_flow_counts_what_is_lost() -> Result<()> {
-    let answer = |number| format!("64 bytes from 10.0.0.1: icmp_seq={number} ttl=62 time=0.1 ms\n");
+    let answer = |number: u32| {
+        let second = f64::from(number) / 100.0;
+        format!("[{second:.6}] 64 bytes from 10.0.0.1: icmp_seq={number} ttl=62 time=0.1 ms\n")
+    };
     let text = |numbers: &[u32], sent| {
         let answers: String = numbers.iter().map(|number| answer(*number)).collect();
         format!(
             "{answers}From 10.0.0.9 icmp_seq=3 Destination Host Unreachable\n\n{sent} packets transmitted, 5 received"
         )
     };
-    let read = |text: String| Losses::read("a to b".to_owned(), &text, 2 * INTERVAL);
+    let read = |text: String| Losses::read("a to b".to_owned(), &text);
     let losses = read(text(&[1, 2, 5, 6, 9], 10))?;
     assert_eq!(
         losses.to_string(),
-        "a to b: 4 of 10 lost: 2 from 3 (4 ms), 2 from 7 (4 ms)"
+        "a to b: 4 of 10 lost: 2 from 3 (30 ms), 2 from 7 (30 ms)"
     );
     assert!(read(text(&[1, 2, 3], 3))?.outages.is_empty());
     let silent = read(text(&[1, 2, 3], 30)).unwrap_err();

@@ -12,8 +12,9 @@ use rstest::rstest;
 
 use crate::program::{self, add_foreign_filter, command, filters, ttl};
 
-/// What stays, beside what is here: sysctls, since nobody knows who relies on them by now …
-const SYSCTLS: &str = "net.ipv4.ip_forward|net.ipv4.conf.*.(forwarding|proxy_arp|route_localnet)|\
+/// What stays: sysctls, since nobody knows who relies on them by now (`accept_redirects` follows
+/// `ip_forward`) …
+const SYSCTLS: &str = "net.ipv4.ip_forward|net.ipv4.conf.*.(forwarding|accept_redirects|proxy_arp|route_localnet)|\
     net.ipv4.neigh.*.proxy_delay|net.ipv6.conf.*.(accept_ra|disable_ipv6)";
 const ASK: &str = "sysctl -a -r '^net.ipv[46]' 2>/dev/null";
 /// … an empty place for tc programs, which may be anybody's …

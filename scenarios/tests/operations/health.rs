@@ -140,8 +140,15 @@ async fn item_15_an_agent_that_starts_before_its_address_is_ready_when_that_come
         .args(["run", "--datastore", DATASTORE, "--node", WORKER_1])
         .args(["--encap", backend, "--serve", "127.0.0.1:9091"]);
     let _running = node.spawn(start)?;
-    let why = answers(&node, "/readyz", 503, SOON).await?;
-    assert_eq!(why, "no interface has the node's address 10.12.22.2\n");
+    podlab::eventually::eventually("it says what it waits for", SOON, || async {
+        let reply = get(&node, "/readyz").await.map_err(|e| e.to_string())?;
+        let text = reply.text().into_owned();
+        let waits = text == "no interface has the node's address 10.12.22.2\n";
+        (waits && reply.status.as_u16() == 503)
+            .then_some(())
+            .ok_or(text)
+    })
+    .await?;
     assert_eq!(get(&node, "/livez").await?.status.as_u16(), 200);
     assert_eq!(metric(&node, "ready").await?, "0");
     let change = format!("ip address add {address}; ip route add default via 10.12.0.1");

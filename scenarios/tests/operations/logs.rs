@@ -17,6 +17,8 @@ use crate::program::SOON;
 async fn every_line_of_a_structured_log_is_json(
     #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
+    // An agent that lacks its backend says so in JSON, too, which nobody here would know for a skip.
+    drop(seed::boot_encapsulated(backend).await?);
     let agent = PodlabAgent::with_encapsulation(backend);
     let agent = agent.args(["--log-format", "json", "--log", "debug"]);
     let cluster = backend::boot(seed::spec(), agent, backend).await?;
@@ -36,8 +38,6 @@ async fn every_line_of_a_structured_log_is_json(
         .datastore()
         .write("nodes/a\"b.json", b"{\"address\":\n\"\\")?;
     logged("a\\\"b.json").await?;
-    node.exec("ip route del 192.168.2.0/24").await?.success()?;
-    logged("put back 1 deleted route").await?;
     let change = format!("{}/16 dev {}", node.address(), node.underlay());
     for (verb, words) in [("del", "not ready: "), ("add", "over: not ready: ")] {
         let change = format!("ip address {verb} {change}");

@@ -253,8 +253,8 @@ async fn a_flood_finds_no_gap_while_the_table_is_replaced(
 }
 
 /// Proves that the scenarios would notice a broken allow-list: with every agent frozen, one peer
-/// is removed from one node's list by hand, and that direction fails and no other: what the node
-/// sends to the peer still arrives there.
+/// is removed from one node's list by hand, and what this node takes from that peer fails, and
+/// what it sends to it, which the list mirrors; no other pair does.
 ///
 /// For `kernel` the list is the set of the table. That of `ebpf` is a map of the program, and
 /// is changed by hand through the program's map. `userspace` has no case: a frozen agent carries
@@ -289,9 +289,9 @@ async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
     let arrived = node.capture(UNDERLAY, &outer)?;
     assert!(two.ping_with(&one, &impatient()).await.is_err());
     arrived.wait_for(|_| true, SOON).await?;
-    // The other direction is open; only the answer has to come back by the closed one.
+    let towards = Filter::protocol(IPIP).and(Filter::destination(peer.address()));
+    let sent = node.capture(UNDERLAY, &towards)?;
     assert!(one.ping_with(&two, &impatient()).await.is_err());
-    at_two.wait_for(|p| is_from(p, one.address()), SOON).await?;
     // Every other pair still works, through the same tables and programs.
     for (a, b) in [
         (&one, &master),
@@ -306,7 +306,13 @@ async fn item_08_a_peer_removed_by_hand_fails_in_that_direction_only(
         !at_one.iter().any(|p| is_from(p, two.address())),
         "{at_one:?}"
     );
+    let sent = sent.stop().await?.packets;
+    assert!(sent.is_empty(), "{sent:?}");
     let at_two = at_two.stop().await?.packets;
+    assert!(
+        !at_two.iter().any(|p| is_from(p, one.address())),
+        "{at_two:?}"
+    );
     assert!(
         at_two.iter().any(|p| is_from(p, master.address())),
         "{at_two:?}"
