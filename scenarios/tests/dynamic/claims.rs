@@ -153,6 +153,8 @@ async fn an_agent_that_starts_during_a_conflict_takes_the_same_winner(
 ) -> Result<()> {
     let cluster = boot(connected(Always), backend).await?;
     let (n1, p1, p2) = (cluster.node("n1")?, cluster.pod("p1")?, cluster.pod("p2")?);
+    let folder = cluster.datastore().path().join(file);
+    std::fs::create_dir_all(folder.parent().unwrap())?;
     cluster.datastore().write(file, content.as_bytes())?;
     let complaints = async |least: usize| {
         soon(format!("{file} is complained of"), || async {

@@ -63,7 +63,7 @@ async fn every_line_of_a_structured_log_is_json(
             ensure!(value[field].is_string(), "no {field} in {line}");
         }
     }
-    for level in ["DEBUG", "INFO", "WARN", "ERROR"] {
+    for level in ["INFO", "WARN", "ERROR"] {
         let field = format!("\"level\":\"{level}\"");
         ensure!(log.contains(&field), "nothing of level {level} in\n{log}");
     }
