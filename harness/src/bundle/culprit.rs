@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::event::{Event, Kind, Protocol};
+use crate::event::{Event, How, Kind, Protocol};
 
 /// A question to the network that went unanswered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +12,8 @@ pub(super) struct Culprit {
     pub(super) from: String,
     /// Who was asked.
     pub(super) to: Target,
-    /// How, and at which port.
-    pub(super) protocol: Protocol,
-    pub(super) port: Option<u16>,
+    /// How.
+    pub(super) how: How,
     /// What came of it.
     pub(super) failure: String,
 }
@@ -63,6 +62,7 @@ fn asserted(kind: &Kind) -> Option<Culprit> {
     let Kind::AssertionFailed {
         found,
         pair: Some((from, to)),
+        asked,
         ..
     } = kind
     else {
@@ -74,8 +74,7 @@ fn asserted(kind: &Kind) -> Option<Culprit> {
             Ok(address) => Target::Address(address),
             Err(_) => Target::Name(to.clone()),
         },
-        protocol: Protocol::Icmp,
-        port: None,
+        how: asked.unwrap_or_else(|| How::by(Protocol::Icmp)),
         failure: found.clone(),
     })
 }
@@ -90,8 +89,7 @@ fn failed_probe(event: &Event) -> Option<Culprit> {
     Some(Culprit {
         from: event.machine.clone()?,
         to: Target::Address(to),
-        protocol: probe.protocol,
-        port: probe.port,
+        how: probe.how,
         failure: error.clone(),
     })
 }
@@ -112,8 +110,7 @@ fn last_probe(events: &[Arc<Event>]) -> Option<Culprit> {
     Some(Culprit {
         from: last.machine.clone()?,
         to: Target::Address(to),
-        protocol: probe.protocol,
-        port: probe.port,
+        how: probe.how,
         failure: "it was not answered when the test ended".to_owned(),
     })
 }
@@ -128,10 +125,11 @@ mod tests {
 
     fn log() -> EventLog {
         let log = EventLog::new();
-        let icmp = |to| log.probe("a", Protocol::Icmp, to, None);
+        let icmp = |to| log.probe("a", to, How::by(Protocol::Icmp));
         icmp(B).failed("no answer from b");
         icmp(C).failed("no answer from c");
-        log.probe("a", Protocol::Http, C, Some(80)).answered("200");
+        log.probe("a", C, How::by(Protocol::Http).port(80))
+            .answered("200");
         log
     }
 
@@ -149,10 +147,11 @@ mod tests {
     #[test]
     fn the_last_probe_counts_when_it_failed_or_hung() {
         let log = log();
-        let hangs = log.probe("a", Protocol::Icmp, B, None);
+        let hangs = log.probe("a", B, How::by(Protocol::Icmp).size(1452));
         let (to, failure) = found(&log, "timed out").unwrap();
         assert_eq!(to, Target::Address(B));
         assert!(failure.contains("not answered when the test ended"));
+        assert_eq!(find(&log.all(), "timed out").unwrap().how.size, Some(1452));
         hangs.failed("unreachable");
         assert_eq!(found(&log, "boom").unwrap().1, "unreachable");
     }
@@ -165,6 +164,7 @@ mod tests {
                 assertion: assertion.to_owned(),
                 found: "lost".into(),
                 pair: Some(("a".to_owned(), to.to_owned())),
+                asked: Some(How::by(Protocol::Udp).one_of(10)),
             });
         };
         fails("an earlier matrix", "z");
@@ -172,5 +172,7 @@ mod tests {
         fails("all reach all", "c");
         let culprit = found(&log, "on a: no answer from c").unwrap();
         assert_eq!(culprit, (Target::Name("b".into()), "lost".into()));
+        let how = find(&log.all(), "anything").unwrap().how;
+        assert_eq!(how, How::by(Protocol::Udp).one_of(10));
     }
 }

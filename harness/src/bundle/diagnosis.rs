@@ -15,9 +15,11 @@ pub(super) fn title(pair: &PairState) -> String {
 }
 
 /// What a trace says of a pair.
-pub(super) fn of(trace: &Trace) -> String {
+pub(super) fn of(trace: &Trace, asked: usize) -> String {
     if trace.is_delivered() {
-        return "asked once more, it was delivered and answered as it should be".to_owned();
+        return format!(
+            "asked {asked} times more, it was delivered and answered as it should be every time"
+        );
     }
     match (trace.diagnosis(), trace.stretch()) {
         (Some(diagnosis), _) => diagnosis.to_string(),

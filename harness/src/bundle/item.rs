@@ -25,7 +25,15 @@ pub enum Item<T> {
 impl<T> Item<T> {
     /// What a collector returns, within the time that one thing may take.
     pub(super) async fn collect<E: Display>(future: impl Future<Output = Result<T, E>>) -> Self {
-        let limit = scaled(LIMIT).unwrap_or(LIMIT);
+        Self::collect_within(LIMIT, future).await
+    }
+
+    /// [`collect`](Self::collect) for what may take longer, or less long, than others.
+    pub(super) async fn collect_within<E: Display>(
+        limit: Duration,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Self {
+        let limit = scaled(limit).unwrap_or(limit);
         match tokio::time::timeout(limit, future).await {
             Ok(Ok(value)) => Self::Value(value),
             Ok(Err(error)) => Self::Error(error.to_string()),

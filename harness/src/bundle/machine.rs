@@ -100,7 +100,7 @@ async fn links(machine: &Machine) -> Result<Vec<LinkState>, Error> {
 }
 
 async fn nft(machine: &Machine) -> Result<String, Error> {
-    let listed = machine.exec("nft list ruleset").await?;
+    let listed = machine.quiet_exec("nft list ruleset").await?;
     Ok(listed.success()?.stdout)
 }
 
@@ -156,7 +156,7 @@ async fn agent(node: &Node) -> AgentState {
 
 /// What the agent's own command prints. It may say by its exit code that something differs.
 async fn status(node: &Node, program: Program) -> Result<String, Error> {
-    let output = node.exec(program).await?;
+    let output = node.quiet_exec(program).await?;
     Ok(match output.stderr.is_empty() {
         true => output.stdout,
         false => format!("{}{}", output.stdout, output.stderr),

@@ -43,6 +43,7 @@
 //! With [`KEEP_VARIABLE`] set, `PODLAB_KEEP=1`, a failed test pauses when its evidence is written,
 //! faults still in force, and prints the commands that enter its machines from another shell.
 
+mod again;
 mod bpf;
 mod collect;
 mod culprit;

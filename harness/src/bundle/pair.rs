@@ -1,15 +1,14 @@
 //! Asks the question on which a test failed once more, and traces it.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::Item;
 use super::culprit::{Culprit, Target};
-use super::diagnosis;
 use super::model::{Header, HopState, PairState, TraceState};
+use super::{again, diagnosis};
 use crate::capture::{Direction, Recording};
 use crate::cluster::{Cluster, Node};
-use crate::event::Protocol;
+use crate::machine::Machine;
 use crate::packet::Packet;
 use crate::trace::{Endpoint, Hop, Outcome, Trace, Verdict};
 
@@ -33,16 +32,20 @@ pub(super) async fn trace(
         Some(name) if address_of(cluster, name) == Some(address) => endpoint(cluster, name)?,
         _ => Endpoint::from(address),
     };
-    let request = cluster.trace(sender, target);
-    let request = match (culprit.protocol, culprit.port) {
-        (Protocol::Tcp | Protocol::Http, Some(port)) => request.tcp(port),
-        (Protocol::Udp, Some(port)) => request.udp(port),
-        _ => request,
+    let question = again::Question {
+        cluster,
+        from: sender,
+        device: device(cluster, &from),
+        to: target,
+        how: culprit.how,
     };
-    let traced = Item::collect(async move { request.await }).await;
+    let traced = Item::collect_within(again::LIMIT, question.ask()).await;
     let way = way(cluster, &from, to.as_deref());
     let (trace, recordings) = match traced {
-        Item::Value(trace) => (Item::Value(state(&trace, &way)), recordings(&trace)),
+        Item::Value((trace, asked)) => (
+            Item::Value(state(&trace, &way, asked)),
+            trace.recordings().to_vec(),
+        ),
         Item::Error(error) => (Item::Error(error), Vec::new()),
     };
     let pair = PairState {
@@ -55,7 +58,7 @@ pub(super) async fn trace(
     Some((pair, recordings))
 }
 
-fn state(trace: &Trace, way: &[String]) -> TraceState {
+fn state(trace: &Trace, way: &[String], asked: usize) -> TraceState {
     let hops = trace.there.iter().chain(&trace.back);
     let mut hops: Vec<HopState> = hops.map(hop).collect();
     // Both directions in one order; on the way back time alone decides.
@@ -65,7 +68,7 @@ fn state(trace: &Trace, way: &[String]) -> TraceState {
         arrived: trace.is_delivered(),
         verdict: trace.verdict().to_string(),
         outcome: outcome(&trace.outcome),
-        diagnosis: diagnosis::of(trace),
+        diagnosis: diagnosis::of(trace, asked),
         machine: trace.diagnosis().map(|found| found.machine.clone()),
         notes: trace
             .diagnosis()
@@ -123,24 +126,6 @@ fn outcome(outcome: &Outcome) -> String {
     }
 }
 
-/// The captured packets of a trace, by device.
-fn recordings(trace: &Trace) -> Vec<Recording> {
-    let mut devices: BTreeMap<String, Recording> = BTreeMap::new();
-    let mut hops: Vec<&Hop> = trace.there.iter().chain(&trace.back).collect();
-    hops.sort_by_key(|hop| hop.time);
-    for hop in hops {
-        let device = hop.point.to_string();
-        let recording = devices.entry(device.clone()).or_insert_with(|| Recording {
-            device,
-            link_type: hop.captured.packet.link_type(),
-            packets: Vec::new(),
-            dropped: 0,
-        });
-        recording.packets.push(hop.captured.clone());
-    }
-    devices.into_values().collect()
-}
-
 /// Every device that a packet from the one to the other may pass, in this order.
 fn way(cluster: &Cluster, from: &str, to: Option<&str>) -> Vec<String> {
     let start = node_of(cluster, from);
@@ -187,6 +172,17 @@ fn node_of(cluster: &Cluster, name: &str) -> Option<Node> {
 fn endpoint(cluster: &Cluster, name: &str) -> Option<Endpoint> {
     let pod = cluster.pod(name).ok().map(|pod| Endpoint::from(&pod));
     pod.or_else(|| cluster.node(name).ok().map(|node| Endpoint::from(&node)))
+}
+
+/// Through which device a machine sends to others.
+fn device(cluster: &Cluster, name: &str) -> Option<(Machine, String)> {
+    match cluster.pod(name) {
+        Ok(pod) => Some((Machine::clone(&pod), "eth0".to_owned())),
+        Err(_) => {
+            let node = cluster.node(name).ok()?;
+            Some((Machine::clone(&node), node.underlay()))
+        }
+    }
 }
 
 fn address_of(cluster: &Cluster, name: &str) -> Option<Ipv4Addr> {

@@ -121,6 +121,8 @@ pub enum Kind {
         found: String,
         /// From whom to whom, by name or address, where the assertion is about a pair.
         pair: Option<(String, String)>,
+        /// How the pair was asked, where that is known.
+        asked: Option<How>,
     },
     /// All pairs of a matrix were asked once; its single probes are no events.
     MatrixRound {
@@ -158,6 +160,42 @@ pub enum Kind {
         packets: u64,
         /// How many passed the filter and were lost.
         dropped: u64,
+    },
+    /// A program was started in the event's machine.
+    ProgramStarted {
+        /// Its process id in the sandbox.
+        pid: Option<u32>,
+        /// The command line.
+        program: String,
+    },
+    /// A program that was waited for has ended.
+    ProgramEnded {
+        /// The command line.
+        program: String,
+        /// How: `exit status: 0`.
+        status: String,
+        /// The time since it was started.
+        #[serde(rename = "after_ms", serialize_with = "milliseconds")]
+        after: Duration,
+    },
+    /// A route of the event's machine was deleted by hand.
+    RouteDeleted {
+        /// Its destination.
+        destination: String,
+    },
+    /// A device of the event's machine was brought up or down by hand.
+    LinkSet {
+        /// The device.
+        device: String,
+        /// Whether it is up.
+        up: bool,
+    },
+    /// The MTU of a device of the event's machine was set by hand.
+    MtuSet {
+        /// The device.
+        device: String,
+        /// The MTU in bytes.
+        mtu: u32,
     },
     /// A file of the datastore was written or removed by the harness or the test.
     DatastoreChanged {
@@ -203,12 +241,68 @@ pub enum Role {
 pub struct Probe {
     /// Tells this probe from all others of its log.
     pub probe: u64,
-    /// By which protocol it asks.
-    pub protocol: Protocol,
     /// Whom it asks.
     pub to: IpAddr,
-    /// At which port, where the protocol has them.
+    /// How it asks.
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// How a question is put to the network: whoever puts it again in the same way gets the same answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct How {
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// At which port, where the protocol has them and it is known.
     pub port: Option<u16>,
+    /// Bytes of payload, where they were chosen: after the ICMP or UDP header, or so many on a
+    /// connection.
+    pub size: Option<u32>,
+    /// Whether the don't-fragment bit was set.
+    pub dont_fragment: bool,
+    /// One of about so many such questions went wrong; 1 where all did, or there was only one.
+    pub one_of: u32,
+}
+
+impl How {
+    /// One question by this protocol, of the usual size.
+    pub fn by(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            port: None,
+            size: None,
+            dont_fragment: false,
+            one_of: 1,
+        }
+    }
+
+    /// At this port.
+    #[must_use]
+    pub fn port(mut self, port: impl Into<Option<u16>>) -> Self {
+        self.port = port.into();
+        self
+    }
+
+    /// With so many bytes of payload.
+    #[must_use]
+    pub fn size(mut self, bytes: u32) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+
+    /// With the don't-fragment bit, or without.
+    #[must_use]
+    pub fn dont_fragment(mut self, set: bool) -> Self {
+        self.dont_fragment = set;
+        self
+    }
+
+    /// And one of about so many went wrong.
+    #[must_use]
+    pub fn one_of(mut self, questions: u32) -> Self {
+        self.one_of = questions.max(1);
+        self
+    }
 }
 
 /// The protocol of a [`Probe`].
@@ -254,6 +348,8 @@ impl Kind {
             | Self::TimelineStopped { .. }
             | Self::CaptureStarted { .. }
             | Self::CaptureStopped { .. }
+            | Self::ProgramStarted { .. }
+            | Self::ProgramEnded { .. }
             | Self::DatastoreChanged { .. } => Level::Detail,
             Self::Booted { .. }
             | Self::MachineRemoved { .. }
@@ -262,9 +358,12 @@ impl Kind {
             | Self::AssertionPassed { .. }
             | Self::Change { .. }
             | Self::Note { .. } => Level::Step,
-            Self::AgentKilled | Self::FaultApplied { .. } | Self::FaultHealed { .. } => {
-                Level::Fault
-            }
+            Self::AgentKilled
+            | Self::RouteDeleted { .. }
+            | Self::LinkSet { .. }
+            | Self::MtuSet { .. }
+            | Self::FaultApplied { .. }
+            | Self::FaultHealed { .. } => Level::Fault,
             Self::AgentFailed { .. }
             | Self::AgentDied { .. }
             | Self::ProbeFailed { .. }
@@ -365,6 +464,25 @@ impl fmt::Display for Kind {
                 f,
                 "capture {capture} stopped: {packets} packets, {dropped} lost"
             ),
+            Self::ProgramStarted { pid, program } => {
+                write!(f, "program started")?;
+                if let Some(pid) = pid {
+                    write!(f, " as process {pid}")?;
+                }
+                write!(f, ": {}", Line(program))
+            }
+            Self::ProgramEnded {
+                program,
+                status,
+                after,
+            } => {
+                let program = Line(program);
+                write!(f, "program ended in {}, {status}: {program}", Ms(after))
+            }
+            Self::RouteDeleted { destination } => write!(f, "route to {destination} deleted"),
+            Self::LinkSet { device, up: true } => write!(f, "{device} set up"),
+            Self::LinkSet { device, up: false } => write!(f, "{device} set down"),
+            Self::MtuSet { device, mtu } => write!(f, "MTU of {device} set to {mtu}"),
             Self::DatastoreChanged { file, exists: true } => write!(f, "datastore: {file} written"),
             Self::DatastoreChanged {
                 file,
@@ -391,9 +509,10 @@ impl fmt::Display for Role {
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{} to {}:{port}", self.protocol, self.to),
-            None => write!(f, "{} to {}", self.protocol, self.to),
+        let How { protocol, port, .. } = self.how;
+        match port {
+            Some(port) => write!(f, "{protocol} to {}:{port}", self.to),
+            None => write!(f, "{protocol} to {}", self.to),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::broadcast;
 
 use super::sink::{self, Sink};
-use super::{Attachment, Event, Kind, Probe, Protocol};
+use super::{Attachment, Event, How, Kind, Probe};
 
 /// How far a subscriber may be behind before it misses events.
 const SUBSCRIBER_CAPACITY: usize = 4096;
@@ -98,18 +98,16 @@ impl EventLog {
     pub fn probe(
         &self,
         machine: impl Into<String>,
-        protocol: Protocol,
         to: impl Into<IpAddr>,
-        port: Option<u16>,
+        how: How,
     ) -> ProbeRecord {
         let record = ProbeRecord {
             log: self.clone(),
             machine: machine.into(),
             probe: Probe {
                 probe: self.inner.probes.fetch_add(1, Ordering::Relaxed),
-                protocol,
                 to: to.into(),
-                port,
+                how,
             },
             sent: Instant::now(),
         };

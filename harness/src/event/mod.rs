@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer};
 
 pub use attachment::Attachment;
-pub use kind::{Kind, Level, Probe, Protocol, Role};
+pub use kind::{How, Kind, Level, Probe, Protocol, Role};
 pub use log::{EventLog, ProbeRecord};
 pub use sink::{JsonLines, Sink, SinkError, Terminal, VARIABLE};
 

@@ -34,7 +34,7 @@ fn a_flood_of_probes_drives_out_old_probes_and_nothing_else() {
     let log = EventLog::new();
     log.note("the beginning");
     for _ in 0..EventLog::CAPACITY {
-        let probe = log.probe("a", Protocol::Icmp, Ipv4Addr::LOCALHOST, None);
+        let probe = log.probe("a", Ipv4Addr::LOCALHOST, How::by(Protocol::Icmp));
         probe.answered("ttl=64");
     }
     log.note("the end");
@@ -71,9 +71,8 @@ fn whoever_subscribes_late_hears_what_comes_and_a_sink_hears_all() {
 fn an_event_is_one_line_and_one_flat_object() {
     let probe = Probe {
         probe: 7,
-        protocol: Protocol::Http,
         to: Ipv4Addr::new(192, 168, 2, 6).into(),
-        port: Some(80),
+        how: How::by(Protocol::Http).port(80),
     };
     let event = Event {
         number: 3,
@@ -93,6 +92,7 @@ fn an_event_is_one_line_and_one_flat_object() {
     let expected = serde_json::json!({
         "number": 3, "at_ms": 41.5, "wall_ns": 1_000_000_001_u64, "machine": "web",
         "event": "probe_failed", "probe": 7, "protocol": "http", "to": "192.168.2.6", "port": 80,
+        "size": null, "dont_fragment": false, "one_of": 1,
         "after_ms": 2.0, "error": "no answer\n  hint: look",
     });
     assert_eq!(serde_json::to_value(&event).unwrap(), expected);

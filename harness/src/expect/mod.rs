@@ -34,7 +34,8 @@
 //! # An expectation that nobody evaluates
 //!
 //! … is a failure of the test: in a suite ([`podlab::suite!`](crate::suite!)) the test fails with
-//! its text, beside whatever else went wrong; elsewhere it panics when it is dropped.
+//! its text, beside whatever else went wrong; elsewhere it panics when it is dropped. One whose
+//! `within` is dropped before it has a verdict, as by a timeout around it, is not evaluated either.
 
 mod build;
 mod check;
@@ -222,9 +223,9 @@ impl<'a> Expectation<'a> {
     /// # Errors
     /// [`ExpectError::NotMet`] with the nearest packets.
     pub fn now(mut self) -> Result<Found, ExpectError> {
+        let judged = self.judge(None);
         self.evaluated = true;
-        let (verdict, _) = self.judge(None)?;
-        self.told(verdict)
+        self.told(judged?.0)
     }
 
     /// Evaluates it whenever packets come in, until it is met or cannot be any more, and for at
@@ -237,18 +238,24 @@ impl<'a> Expectation<'a> {
     /// # Errors
     /// [`ExpectError::NotMet`] with the nearest packets.
     pub async fn within(mut self, time: Duration) -> Result<Found, ExpectError> {
+        let verdict = self.settle(time).await;
+        // Not before: whoever drops this future on the way has not evaluated it.
         self.evaluated = true;
+        self.told(verdict?)
+    }
+
+    /// The verdict as soon as it cannot change any more, or the time is up.
+    async fn settle(&self, time: Duration) -> Result<Result<Found, String>, ExpectError> {
         let within = scaled(time)?;
         let evaluate = || match self.judge(None) {
             Ok((Err(_), true)) => None,
             Ok((verdict, _)) => Some(Ok(verdict)),
             Err(error) => Some(Err(error)),
         };
-        let verdict = match self.source.wait_until(evaluate, within).await {
-            Some(verdict) => verdict?,
-            None => self.judge(Some(within))?.0,
-        };
-        self.told(verdict)
+        match self.source.wait_until(evaluate, within).await {
+            Some(verdict) => verdict,
+            None => Ok(self.judge(Some(within))?.0),
+        }
     }
 
     /// What it says now: the packets that were found, or the report; and whether packets that
@@ -296,7 +303,8 @@ impl<'a> Expectation<'a> {
     fn told(&self, verdict: Result<Found, String>) -> Result<Found, ExpectError> {
         let assertion = format!("on {}: {}", self.places(), statement(&self.clauses));
         let pairs = self.clauses.iter().filter_map(Clause::pattern);
-        let pair = pairs.filter_map(Pattern::pair).next();
+        let mut about = pairs.filter_map(|pattern| Some((pattern.pair()?, pattern.how())));
+        let (pair, asked) = about.next().unzip();
         if let Some(events) = self.source.events() {
             events.record(match &verdict {
                 Ok(_) => Kind::AssertionPassed { assertion },
@@ -304,6 +312,7 @@ impl<'a> Expectation<'a> {
                     assertion,
                     found: report.clone(),
                     pair,
+                    asked,
                 },
             });
         }
@@ -322,6 +331,14 @@ impl Drop for Expectation<'_> {
             return;
         }
         let text = format!("an expectation was never evaluated: {self}");
+        if let Some(events) = self.source.events() {
+            events.record(Kind::AssertionFailed {
+                assertion: "an expectation of packets is evaluated".to_owned(),
+                found: text.clone(),
+                pair: None,
+                asked: None,
+            });
+        }
         // A panic that is under way must stay the one that is reported.
         if !suite::add_failure(&text) && !std::thread::panicking() {
             panic!("{text}\nhint: end it with .now() or .within(time).await");

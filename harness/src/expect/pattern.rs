@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::check::{Check, Field, Test, Value};
 use crate::capture::Captured;
+use crate::event::{How, Protocol};
 use crate::packet::{Header, Ipv4, Packet, Transport, ip_protocol};
 
 /// Which packets are meant. Made by [`ip`](super::ip()), [`tcp`](super::tcp()),
@@ -103,6 +104,25 @@ impl Pattern {
             })
         };
         end(Field::Source).zip(end(Field::Destination))
+    }
+}
+
+impl Pattern {
+    /// How such a packet is sent, as far as that can be said: its protocol and port.
+    pub(super) fn how(&self) -> How {
+        let stack = self.alternatives.first();
+        let end = stack.map_or(End::Anything, |stack| stack.end);
+        let checks = stack.into_iter().flat_map(|stack| &stack.of_end);
+        let mut ports = checks.filter_map(|check| match (check.field, &check.test) {
+            (Field::DestinationPort, Test::Is(Value::Number(port))) => u16::try_from(*port).ok(),
+            _ => None,
+        });
+        let protocol = match end {
+            End::Tcp => Protocol::Tcp,
+            End::Udp => Protocol::Udp,
+            _ => Protocol::Icmp,
+        };
+        How::by(protocol).port(ports.next())
     }
 }
 

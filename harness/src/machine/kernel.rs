@@ -4,6 +4,7 @@ use ipnet::Ipv4Net;
 
 use super::Machine;
 use crate::error::Error;
+use crate::event::Kind;
 use crate::netlink::{Address, Link, Neighbour, Route, RouteEvents};
 use crate::route_table;
 
@@ -37,7 +38,10 @@ impl Machine {
     /// # Errors
     /// When there is no such route.
     pub async fn delete_route(&self, destination: Ipv4Net) -> Result<(), Error> {
-        Ok(self.live()?.netlink().remove_route(destination).await?)
+        self.live()?.netlink().remove_route(destination).await?;
+        let destination = destination.to_string();
+        self.record(Kind::RouteDeleted { destination });
+        Ok(())
     }
 
     /// The changes of its main IPv4 table from now on.
@@ -72,7 +76,10 @@ impl Machine {
     /// # Errors
     /// When there is no such device or the kernel refuses the value.
     pub async fn set_link_mtu(&self, device: &str, mtu: u32) -> Result<(), Error> {
-        Ok(self.live()?.netlink().set_link_mtu(device, mtu).await?)
+        self.live()?.netlink().set_link_mtu(device, mtu).await?;
+        let device = device.to_owned();
+        self.record(Kind::MtuSet { device, mtu });
+        Ok(())
     }
 
     /// Brings a device up or down, as `ip link set DEVICE up` does.
@@ -80,6 +87,9 @@ impl Machine {
     /// # Errors
     /// When there is no such device.
     pub async fn set_link_up(&self, device: &str, up: bool) -> Result<(), Error> {
-        Ok(self.live()?.netlink().set_link_up(device, up).await?)
+        self.live()?.netlink().set_link_up(device, up).await?;
+        let device = device.to_owned();
+        self.record(Kind::LinkSet { device, up });
+        Ok(())
     }
 }

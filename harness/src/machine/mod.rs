@@ -13,7 +13,7 @@ mod taps;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::{EventLog, Kind};
@@ -119,7 +119,20 @@ impl Machine {
     /// When it cannot be started or does not end. A program that fails is no error here: see
     /// [`Output::success`].
     pub async fn exec(&self, program: impl Into<Program>) -> Result<Output, Error> {
-        Ok(self.spawn(program)?.wait(EXEC_TIMEOUT).await?)
+        let program = program.into();
+        let (line, begin) = (program.line(), Instant::now());
+        let output = self.spawn(program)?.wait(EXEC_TIMEOUT).await?;
+        self.record(Kind::ProgramEnded {
+            program: line,
+            status: output.status.to_string(),
+            after: begin.elapsed(),
+        });
+        Ok(output)
+    }
+
+    /// [`exec`](Self::exec) of which the event log hears nothing: for the harness's own questions.
+    pub(crate) async fn quiet_exec(&self, program: impl Into<Program>) -> Result<Output, Error> {
+        Ok(self.quiet_spawn(program)?.wait(EXEC_TIMEOUT).await?)
     }
 
     /// Starts a program. It is killed when the returned value is dropped.
@@ -127,6 +140,18 @@ impl Machine {
     /// # Errors
     /// When there is no such program or it cannot be started.
     pub fn spawn(&self, program: impl Into<Program>) -> Result<Process, Error> {
+        let program = program.into();
+        let line = program.line();
+        let process = self.quiet_spawn(program)?;
+        self.record(Kind::ProgramStarted {
+            pid: process.id(),
+            program: line,
+        });
+        Ok(process)
+    }
+
+    /// [`spawn`](Self::spawn) of which the event log hears nothing.
+    pub(crate) fn quiet_spawn(&self, program: impl Into<Program>) -> Result<Process, Error> {
         let program = program.into();
         Ok(program.spawn(self.name(), &self.live()?.namespaces())?)
     }

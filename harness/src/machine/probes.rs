@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Machine;
 use crate::error::Error;
-use crate::event::Protocol;
+use crate::event::{How, Protocol};
 use crate::probe::http::{HttpProbe, HttpReply};
 use crate::probe::icmp::{EchoReply, EchoSocket, PingOptions};
 use crate::probe::server::{self, Answers, HttpServer};
@@ -32,9 +32,10 @@ impl Machine {
     ) -> Result<EchoReply, Error> {
         let target = target.into();
         let mut socket = self.open(EchoSocket::open)?;
-        let record = self
-            .events()
-            .probe(self.name(), Protocol::Icmp, target, None);
+        let how = How::by(Protocol::Icmp)
+            .size(u32::try_from(options.payload).unwrap_or(u32::MAX))
+            .dont_fragment(options.dont_fragment);
+        let record = self.events().probe(self.name(), target, how);
         let reply = socket.ping(target, options).await;
         record.ended(&reply, |reply| format!("ttl={}", reply.ttl));
         reply.map_err(|e| self.probe(e))
@@ -63,8 +64,8 @@ impl Machine {
     ) -> Result<HttpReply, Error> {
         let target = SocketAddrV4::new(target.into(), port);
         let probe = self.open(HttpProbe::open)?;
-        let (to, port) = (*target.ip(), Some(port));
-        let record = self.events().probe(self.name(), Protocol::Http, to, port);
+        let how = How::by(Protocol::Http).port(port);
+        let record = self.events().probe(self.name(), *target.ip(), how);
         let reply = probe.get(target, path, HttpProbe::TIMEOUT).await;
         record.ended(&reply, HttpReply::to_string);
         reply.map_err(|e| self.probe(e))

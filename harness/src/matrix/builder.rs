@@ -360,6 +360,7 @@ impl Drop for MatrixBuilder {
             assertion: "a matrix that was built is asked".to_owned(),
             found: text.clone(),
             pair: None,
+            asked: None,
         });
         // A panic that is under way must stay the one that is reported.
         if !suite::add_failure(&text) && !std::thread::panicking() {

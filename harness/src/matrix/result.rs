@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Actual, Difference, Expectation, MatrixError, Probe};
 use crate::error::Error;
-use crate::event::{Attachment, EventLog, Kind, milliseconds};
+use crate::event::{Attachment, EventLog, How, Kind, milliseconds};
 
 /// Wrong pairs that are told one by one; beyond, their number says more.
 pub(super) const TOLD: usize = 20;
@@ -58,6 +58,17 @@ impl Check {
     pub fn is_right(&self) -> bool {
         self.wrong.is_empty()
     }
+
+    /// How it was asked, for whoever asks it again. The ports of the matrix's servers are not told:
+    /// these are gone.
+    fn how(&self) -> How {
+        let Actual { sent, answered, .. } = self.actual;
+        let of = sent.checked_div(sent.saturating_sub(answered));
+        How::by(self.probe.protocol)
+            .size(self.probe.size)
+            .dont_fragment(self.probe.dont_fragment)
+            .one_of(of.unwrap_or(1))
+    }
 }
 
 impl Matrix {
@@ -101,13 +112,16 @@ impl Matrix {
         }
         for (from, to) in self.wrong_pairs().into_iter().take(TOLD) {
             let wrong = self.between(from, to).filter(|check| !check.is_right());
+            let wrong: Vec<&Check> = wrong.collect();
             let found: Vec<_> = wrong
+                .iter()
                 .map(|check| format!("{from} → {to} {}: {}", check.probe, check.actual))
                 .collect();
             self.events.record(Kind::AssertionFailed {
                 assertion: assertion(),
                 found: found.join("\n"),
                 pair: Some((from.to_owned(), to.to_owned())),
+                asked: wrong.first().map(|check| check.how()),
             });
         }
         Err(MatrixError::Wrong(Box::new(self.clone())).into())

@@ -147,6 +147,10 @@ impl TimelineBuilder {
         let engine = Engine {
             events: self.events.clone(),
             protocol: self.protocol,
+            payload: match self.protocol {
+                Protocol::Tcp => 0,
+                _ => u32::try_from(self.payload).unwrap_or(u32::MAX),
+            },
             interval: self.interval,
             grace: crate::patience::scaled(self.grace)?,
             cold: self.cold,

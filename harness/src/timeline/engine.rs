@@ -32,6 +32,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Engine {
     pub(super) events: EventLog,
     pub(super) protocol: Protocol,
+    pub(super) payload: u32,
     pub(super) interval: Duration,
     pub(super) grace: Duration,
     pub(super) cold: bool,
@@ -362,6 +363,7 @@ impl Engine {
         let pairs = self.pairs.iter().map(|pair| pair.report(end, &marks));
         let outages = Outages {
             protocol: self.protocol,
+            payload: self.payload,
             interval: self.interval,
             duration: end,
             pairs: pairs.collect(),

@@ -6,14 +6,17 @@ use serde::Serialize;
 
 use super::TimelineError;
 use crate::error::Error;
-use crate::event::{EventLog, Kind, Protocol, milliseconds};
+use crate::event::{EventLog, How, Kind, Protocol, milliseconds};
 
 /// What was lost between every pair of a timeline, and when. Printed, a strip of time for each.
 #[derive(Debug, Clone, Serialize)]
+#[must_use = "what a timeline found proves nothing before it is asserted, or somebody looks at it"]
 #[non_exhaustive]
 pub struct Outages {
     /// By which protocol was probed.
     pub protocol: Protocol,
+    /// Bytes of payload of a probe; TCP probes have none.
+    pub payload: u32,
     /// The time between two probes of a pair. Milliseconds when serialised, as all durations are.
     #[serde(rename = "interval_ms", serialize_with = "milliseconds")]
     pub interval: Duration,
@@ -162,6 +165,13 @@ impl Outages {
         })
     }
 
+    fn how(&self, pair: &PairOutages) -> How {
+        let of = pair.sent.checked_div(pair.lost).unwrap_or(1);
+        How::by(self.protocol)
+            .size(self.payload)
+            .one_of(u32::try_from(of).unwrap_or(u32::MAX))
+    }
+
     fn assert_each(
         &self,
         assertion: &str,
@@ -179,6 +189,7 @@ impl Outages {
             assertion: assertion.to_owned(),
             found: self.to_string(),
             pair: Some((first.from.clone(), first.to.clone())),
+            asked: Some(self.how(first)),
         });
         let names: Vec<String> = wrong.iter().map(|pair| pair.name()).collect();
         Err(TimelineError::Lost {

@@ -125,6 +125,7 @@ impl Drop for Timeline {
             assertion: "a timeline that was started is stopped".to_owned(),
             found: text.to_owned(),
             pair: None,
+            asked: None,
         });
         // A panic that is under way must stay the one that is reported.
         if !suite::add_failure(text) && !std::thread::panicking() {

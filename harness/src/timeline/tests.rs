@@ -135,6 +135,7 @@ fn outages(answered: &[bool]) -> Outages {
         *lost += u32::from(probe.answered.is_none());
     }
     Outages {
+        payload: 56,
         protocol: Protocol::Icmp,
         interval: ms(1),
         duration: end,

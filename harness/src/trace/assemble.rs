@@ -103,6 +103,7 @@ impl Probe<'_> {
             finding,
             diagnosis: None,
             lossy_taps: Vec::new(),
+            recordings: Vec::new(),
         };
         (trace, expected)
     }

@@ -42,6 +42,8 @@ pub use request::TraceRequest;
 use compare::Finding;
 use topology::Topology;
 
+use crate::capture::Recording;
+
 /// What became of one probe.
 #[derive(Debug, Clone)]
 pub struct Trace {
@@ -62,6 +64,7 @@ pub struct Trace {
     finding: Option<Finding>,
     diagnosis: Option<Diagnosis>,
     lossy_taps: Vec<(Point, u64)>,
+    recordings: Vec<Recording>,
 }
 
 /// What became of a probe, in one word.
@@ -120,6 +123,12 @@ impl Trace {
     /// been there.
     pub fn lossy_taps(&self) -> &[(Point, u64)] {
         &self.lossy_taps
+    }
+
+    /// Everything that passed the taps meanwhile, also what has nothing to do with the probe: one
+    /// recording per device, in which there may be no packets.
+    pub fn recordings(&self) -> &[Recording] {
+        &self.recordings
     }
 
     /// It arrived, was answered, and nothing on the way was wrong.

@@ -28,6 +28,7 @@ pub struct TraceRequest<'a> {
     to: Endpoint,
     kind: ProbeKind,
     size: Option<usize>,
+    dont_fragment: Option<bool>,
     probes: usize,
     timeout: Duration,
 }
@@ -57,6 +58,7 @@ impl Cluster {
             to: to.into(),
             kind: ProbeKind::Icmp,
             size: None,
+            dont_fragment: None,
             probes: 1,
             timeout: Duration::from_secs(1),
         }
@@ -83,6 +85,13 @@ impl<'a> TraceRequest<'a> {
         self
     }
 
+    /// Sets the don't-fragment bit or leaves it clear. Without, it is set where a
+    /// [`size`](Self::size) was chosen. Of a probe that is fragmented the first fragment is followed.
+    pub fn dont_fragment(mut self, set: bool) -> Self {
+        self.dont_fragment = Some(set);
+        self
+    }
+
     /// Sends up to this many probes, one after the other, until one is lost or goes wrong: for
     /// losses that do not hit every packet. The trace is that of the last one.
     pub fn probes(mut self, count: usize) -> Self {
@@ -100,7 +109,7 @@ impl<'a> TraceRequest<'a> {
         let settings = Settings {
             kind: self.kind,
             size: self.size.unwrap_or(DEFAULT_SIZE),
-            dont_fragment: self.size.is_some(),
+            dont_fragment: self.dont_fragment.unwrap_or(self.size.is_some()),
             probes: self.probes,
             within: scaled(self.timeout)?,
         };

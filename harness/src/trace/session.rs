@@ -18,7 +18,7 @@ use super::topology::Topology;
 use super::{Trace, TraceError, Verdict, decide};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::event::Protocol;
+use crate::event::{How, Protocol};
 use crate::machine::Machine;
 use crate::netlink::Flow;
 
@@ -33,6 +33,9 @@ pub(super) struct Settings {
     pub(super) probes: usize,
     pub(super) within: Duration,
 }
+
+/// IPv4 header and that of ICMP or UDP, in bytes.
+const HEADERS: usize = 28;
 
 /// See the module.
 pub(super) struct Session<'a> {
@@ -98,7 +101,17 @@ impl<'a> Session<'a> {
             ProbeKind::Tcp { port } | ProbeKind::Udp { port } => Some(port),
         };
         let (log, sender) = (self.cluster.events().clone(), self.sender.name().to_owned());
-        let record = log.probe(sender, Protocol::Trace, self.to.address, port);
+        let Settings {
+            size,
+            dont_fragment,
+            ..
+        } = self.settings;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let how = How::by(Protocol::Trace)
+            .port(port)
+            .size(number(size.saturating_sub(HEADERS)))
+            .dont_fragment(dont_fragment);
+        let record = log.probe(sender, self.to.address, how);
         let result = self.follow().await;
         match &result {
             Ok(trace) => match trace.diagnosis() {
@@ -146,7 +159,12 @@ impl<'a> Session<'a> {
             };
             trace.diagnosis = Some(case.diagnose());
         }
-        trace.lossy_taps = self.taps.stop().await?;
+        for (point, recording) in self.taps.stop().await? {
+            if recording.dropped > 0 {
+                trace.lossy_taps.push((point, recording.dropped));
+            }
+            trace.recordings.push(recording);
+        }
         Ok(trace)
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hop::Hop;
 use super::mark::Mark;
 use super::point::Point;
-use crate::capture::{Capture, CaptureSocket, Filter};
+use crate::capture::{Capture, CaptureSocket, Filter, Recording};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::machine::Machine;
@@ -145,16 +145,13 @@ impl Taps {
         unanswered
     }
 
-    /// Ends the captures; returns the names of those that lost packets, with how many.
-    pub(super) async fn stop(self) -> Result<Vec<(Point, u64)>, Error> {
-        let mut lost = Vec::new();
+    /// Ends the captures; returns all that they saw, also those that saw nothing.
+    pub(super) async fn stop(self) -> Result<Vec<(Point, Recording)>, Error> {
+        let mut recordings = Vec::new();
         for tap in self.taps {
-            let dropped = tap.capture.stop().await?.dropped;
-            if dropped > 0 {
-                lost.push((tap.point, dropped));
-            }
+            recordings.push((tap.point, tap.capture.stop().await?));
         }
-        Ok(lost)
+        Ok(recordings)
     }
 }
 

@@ -2,13 +2,19 @@
 //! is started here as a user starts a suite.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use podlab::capture::read_pcapng;
+use podlab::packet::Packet;
+use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+
+const N2: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 
 /// Runs of the program whose evidence goes to one folder.
 pub(crate) struct Failing {
@@ -330,6 +336,27 @@ async fn the_packets_of_the_pair_are_a_capture_file() -> Result<()> {
         listed.contains("192.168.1.2 > 192.168.2.2: ICMP echo request"),
         "{listed}"
     );
+    // An interface also for every device at which it was not seen.
+    let recordings = read_pcapng(&file)?;
+    let silent = recordings.iter().find(|tap| tap.device == "n2/tunl0");
+    let silent = silent.context("no interface for n2/tunl0")?;
+    ensure!(silent.packets.is_empty(), "{silent:?}");
+    let expected = ["a/eth0", "n1/tunl0", "n1/eth0", "fabric/n1", "b/eth0"];
+    for device in expected {
+        let found = recordings.iter().any(|tap| tap.device == device);
+        ensure!(found, "no interface for {device}");
+    }
+    // And beside the probe what it waited for in vain.
+    let attempt = failing.fail("fails_by_a_link_that_is_down", 1).await?;
+    let recordings = read_pcapng(&attempt.folder.join("capture.pcapng"))?;
+    let asks = |device: &str| {
+        let tap = recordings.iter().find(|tap| tap.device == device);
+        let mut packets = tap.into_iter().flat_map(|tap| &tap.packets);
+        let arp = |packet: &Packet| packet.arp().is_some_and(|arp| arp.target == N2);
+        packets.any(|captured| arp(&captured.packet))
+    };
+    ensure!(asks("n1/eth0") && asks("fabric/n1"), "no ARP request");
+    ensure!(!asks("n2/eth0"), "its link is not down");
     Ok(())
 }
 
@@ -532,6 +559,74 @@ async fn an_expectation_that_is_not_met_leaves_its_pair() -> Result<()> {
     // The network is whole: the report says so instead of blaming it.
     ensure!(pair["trace"]["value"]["arrived"] == true, "{pair}");
     ensure!(diagnosis(&attempt)?.contains("it was delivered and answered"));
+    Ok(())
+}
+
+/// A question that only large packets, or one in ten, are not answered is asked again in the same
+/// way: by a small ping the report would say that all is well.
+#[rstest]
+#[case::full_size("fails_by_a_full_size_ping", "do not fit fabric/n2", "1500 bytes")]
+#[case::datagrams(
+    "fails_in_a_matrix_of_large_datagrams",
+    "do not fit fabric/n2",
+    "1460 bytes"
+)]
+#[case::connections(
+    "fails_in_a_matrix_of_long_connections",
+    "dropped by",
+    "ip length > 1450 drop"
+)]
+#[case::timeline(
+    "fails_in_a_timeline_of_full_size",
+    "do not fit fabric/n2",
+    "1500 bytes"
+)]
+#[case::one_in_ten(
+    "fails_by_a_loss_of_one_in_ten",
+    "dropped by",
+    "numgen inc mod 10 9 drop"
+)]
+#[podlab::test]
+async fn a_pair_is_asked_again_in_the_same_way(
+    #[case] test: &str,
+    #[case] cause: &str,
+    #[case] detail: &str,
+) -> Result<()> {
+    let attempt = Failing::new()?.fail(test, 1).await?;
+    let pair = &attempt.bundle["clusters"][0]["pair"];
+    ensure!(pair["from"] == "a" && pair["to"] == "b", "{pair}");
+    let lost = diagnosis(&attempt)?;
+    ensure!(
+        lost.starts_with("lost between fabric/n1 and fabric/n2: fabric: "),
+        "{lost}"
+    );
+    ensure!(lost.contains(cause) && lost.contains(detail), "{lost}");
+    Ok(())
+}
+
+/// What a test meant to check and did not must not pass for checked.
+#[rstest]
+#[case::expectation(
+    "forgets_an_expectation",
+    "an expectation was never evaluated: on a/eth0: "
+)]
+#[case::given_up(
+    "gives_an_expectation_up",
+    "an expectation was never evaluated: on a/eth0: "
+)]
+#[case::matrix(
+    "forgets_a_matrix",
+    "a matrix of 3 × 3 peers was built and never asked"
+)]
+#[podlab::test]
+async fn what_is_never_evaluated_fails_the_test(
+    #[case] test: &str,
+    #[case] words: &str,
+) -> Result<()> {
+    let output = Failing::new()?.run(test).await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(101), "{output:?}");
+    ensure!(text.contains(words), "{text}");
     Ok(())
 }
 

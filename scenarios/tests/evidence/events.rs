@@ -7,6 +7,7 @@ use podlab::Cluster;
 use podlab::capture::Filter;
 use podlab::event::{EventLog, Kind};
 use podlab::eventually::eventually;
+use podlab::expect::arp;
 use podlab::spec::ClusterSpec;
 
 fn two_nodes() -> ClusterSpec {
@@ -96,6 +97,84 @@ async fn what_was_made_asked_and_changed_is_told_in_order() -> Result<()> {
     Ok(())
 }
 
+/// What a test does to a machine by hand breaks networks as well as any fault does: a report that
+/// does not tell of it blames the agent.
+#[podlab::test]
+async fn what_a_test_does_by_hand_is_told() -> Result<()> {
+    let cluster = two_nodes().boot().await?;
+    let n1 = cluster.node("n1")?;
+    let before = of(cluster.events(), "n1").len();
+    n1.exec("true --really").await?;
+    n1.exec("false").await?;
+    drop(n1.spawn("sleep 60")?);
+    n1.delete_route("192.168.2.0/24".parse()?).await?;
+    n1.set_link_mtu("eth0", 1400).await?;
+    n1.set_link_up("eth0", false).await?;
+    n1.set_link_up("eth0", true).await?;
+    assert_eq!(
+        of(cluster.events(), "n1")[before..],
+        [
+            "program started",
+            "program ended",
+            "program started",
+            "program ended",
+            "program started",
+            "route to 192.168.2.0/24 deleted",
+            "MTU of eth0 set to 1400",
+            "eth0 set down",
+            "eth0 set up",
+        ]
+    );
+    let kinds: Vec<Kind> = cluster
+        .events()
+        .all()
+        .iter()
+        .map(|e| e.kind.clone())
+        .collect();
+    let ended: Vec<(&str, &str)> = kinds
+        .iter()
+        .filter_map(|kind| match kind {
+            Kind::ProgramEnded {
+                program, status, ..
+            } => Some((program.as_str(), status.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        ended,
+        [
+            ("true --really", "exit status: 0"),
+            ("false", "exit status: 1")
+        ]
+    );
+    // Nothing is told of what was not done.
+    n1.set_link_mtu("eth9", 1400).await.expect_err("no eth9");
+    assert_eq!(of(cluster.events(), "n1").len(), before + 9);
+    Ok(())
+}
+
+/// What was built to be asserted and never was is an event of its own: the report of the test that
+/// fails by it must tell where.
+#[podlab::test]
+async fn an_expectation_that_is_dropped_is_told() -> Result<()> {
+    let cluster = two_nodes().boot().await?;
+    let a = cluster.pod("a")?;
+    let packets = cluster.capture().machine(&a).no_file().start().await?;
+    let forgotten = packets.on(a.tap("eth0")).none(arp());
+    // Where no suite is: the drop itself is loud.
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        std::thread::scope(|scope| scope.spawn(|| drop(forgotten)).join())
+    }));
+    assert!(matches!(dropped, Ok(Err(_))), "it is silent");
+    let events = cluster.events().all();
+    let told = events.iter().any(|event| {
+        matches!(&event.kind, Kind::AssertionFailed { found, .. }
+            if found.starts_with("an expectation was never evaluated: on a/eth0: none of arp"))
+    });
+    assert!(told, "{events:#?}");
+    Ok(())
+}
+
 /// An agent that crashes while nobody looks is the first thing that a report must name; one that
 /// the test itself stops or kills is none of its findings.
 #[podlab::test]
@@ -115,10 +194,11 @@ async fn an_agent_that_ends_by_itself_is_told_apart_from_one_that_was_stopped() 
         "the log tells of the crash",
         Duration::from_secs(5),
         || async {
-            let last = of(cluster.events(), "n2").pop().unwrap_or_default();
-            match last.starts_with("agent ended by itself: signal: 6 (SIGABRT)") {
+            let told = of(cluster.events(), "n2");
+            let crash = "agent ended by itself: signal: 6 (SIGABRT)";
+            match told.iter().any(|event| event.starts_with(crash)) {
                 true => Ok(()),
-                false => Err(last),
+                false => Err(told.join("; ")),
             }
         },
     )

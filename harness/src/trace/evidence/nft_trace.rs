@@ -76,7 +76,7 @@ impl NftTrace {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let table = format!("podlab_trace_{number}");
-        let monitor = machine.spawn(Program::new("nft").args(["monitor", "trace"]))?;
+        let monitor = machine.quiet_spawn(Program::new("nft").args(["monitor", "trace"]))?;
         let id = monitor.id().unwrap_or_default();
         eventually("nft listens", READY, || async {
             let listens = machine.namespaces().run(|| is_subscribed(id));
@@ -88,7 +88,7 @@ impl NftTrace {
         })
         .await?;
         let ruleset = ruleset(&table, devices, pattern);
-        let add = machine.exec(Program::new("nft").arg(ruleset)).await?;
+        let add = machine.quiet_exec(Program::new("nft").arg(ruleset)).await?;
         let trace = Self {
             machine: machine.clone(),
             table,
@@ -115,7 +115,7 @@ impl NftTrace {
             format!("add table {family} {table}; delete table {family} {table};")
         });
         let remove = Program::new("nft").arg(script.concat());
-        let removed = self.machine.exec(remove).await?.success();
+        let removed = self.machine.quiet_exec(remove).await?.success();
         let output = self.monitor.stop(Signal::SIGTERM).await?;
         removed?;
         let mut verdicts: Vec<NftVerdict> = Vec::new();

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use podlab::agent::PodlabAgent;
 use podlab::event::Protocol;
 use podlab::eventually::eventually;
-use podlab::expect::tcp;
+use podlab::expect::{icmp, tcp};
+use podlab::matrix::{Expectation, Probe};
 use podlab::probe::icmp::PingOptions;
 use podlab::spec::ClusterSpec;
 use podlab::{Cluster, bundle, suite};
@@ -153,6 +154,130 @@ async fn fails_in_an_expectation() -> Result<()> {
     let packets = cluster.capture().path(&a, &b).start().await?;
     a.ping(&b).await?;
     packets.on(a.tap("eth0")).expect(tcp(&a, &b)).now()?;
+    Ok(())
+}
+
+/// The port of the fabric before `n2` takes packets of so many bytes, and drops larger ones without
+/// a word.
+async fn with_a_narrow_port(mtu: u32) -> Result<Cluster> {
+    let cluster = spec().boot().await?;
+    let port = cluster.node("n2")?.fabric_port();
+    cluster.fabric().set_link_mtu(&port, mtu).await?;
+    Ok(cluster)
+}
+
+#[podlab::test]
+async fn fails_by_a_full_size_ping() -> Result<()> {
+    let cluster = with_a_narrow_port(1490).await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let full_size = PingOptions {
+        payload: 1452,
+        dont_fragment: true,
+        ..soon()
+    };
+    a.ping_with(&b, &full_size).await?;
+    Ok(())
+}
+
+#[podlab::test]
+async fn fails_by_a_link_that_is_down() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    cluster.node("n2")?.set_link_up("eth0", false).await?;
+    a.ping_with(&b, &soon()).await?;
+    Ok(())
+}
+
+async fn one_matrix(cluster: &Cluster, probe: Probe, expected: Expectation) -> Result<()> {
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let matrix = cluster.matrix().from([&a]).to([&b]).probes([probe]);
+    let matrix = matrix.expect(expected).deadline(Duration::from_millis(500));
+    matrix.prove().await?;
+    Ok(())
+}
+
+#[podlab::test]
+async fn fails_in_a_matrix_of_large_datagrams() -> Result<()> {
+    let cluster = with_a_narrow_port(1450).await?;
+    one_matrix(&cluster, Probe::udp(1412), Expectation::reachable()).await
+}
+
+/// Drops these of the tunnel's packets to `n2` between the nodes.
+async fn filter_in_fabric(cluster: &Cluster, which: &str) -> Result<()> {
+    let rule =
+        format!("add rule bridge lossy forward ip daddr 10.0.0.3 ip protocol 4 {which} drop");
+    for command in [
+        "add table bridge lossy",
+        "add chain bridge lossy forward { type filter hook forward priority 0; }",
+        &rule,
+    ] {
+        let program = format!("nft {command}");
+        let output = cluster.fabric().exec(program.as_str()).await?;
+        output.success()?;
+    }
+    Ok(())
+}
+
+#[podlab::test]
+async fn fails_in_a_matrix_of_long_connections() -> Result<()> {
+    let cluster = spec().boot().await?;
+    // No narrow port: a bridge lets segments through that are still to be cut.
+    filter_in_fabric(&cluster, "ip length > 1450").await?;
+    one_matrix(&cluster, Probe::tcp(20_000), Expectation::reachable()).await
+}
+
+#[podlab::test]
+async fn fails_by_a_loss_of_one_in_ten() -> Result<()> {
+    let cluster = spec().boot().await?;
+    filter_in_fabric(&cluster, "numgen inc mod 10 9").await?;
+    let all = Expectation::reachable().lost(0..=0, 20);
+    one_matrix(&cluster, Probe::icmp(56), all).await
+}
+
+#[podlab::test]
+async fn fails_in_a_timeline_of_full_size() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let timeline = cluster.timeline().pair(&a, &b).payload(1452);
+    let timeline = timeline.start().await?;
+    let port = cluster.node("n2")?.fabric_port();
+    cluster.fabric().set_link_mtu(&port, 1490).await?;
+    let full_size = PingOptions {
+        payload: 1452,
+        ..soon()
+    };
+    ensure!(a.ping_with(&b, &full_size).await.is_err(), "it fits");
+    timeline.stop().await?.assert_no_loss()?;
+    Ok(())
+}
+
+#[podlab::test]
+async fn forgets_an_expectation() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let packets = cluster.capture().path(&a, &b).start().await?;
+    a.ping(&b).await?;
+    let _forgotten = packets.on(a.tap("eth0")).expect(icmp(&a, &b));
+    Ok(())
+}
+
+/// Somebody waits for it, and not long enough.
+#[podlab::test]
+async fn gives_an_expectation_up() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let packets = cluster.capture().path(&a, &b).start().await?;
+    let never = packets.on(a.tap("eth0")).expect(tcp(&a, &b));
+    let never = never.within(Duration::from_secs(60));
+    let given_up = tokio::time::timeout(Duration::from_millis(20), never).await;
+    ensure!(given_up.is_err(), "it has a verdict");
+    Ok(())
+}
+
+#[podlab::test]
+async fn forgets_a_matrix() -> Result<()> {
+    let cluster = spec().boot().await?;
+    let _forgotten = cluster.matrix().all_pods();
     Ok(())
 }
 
