@@ -3,98 +3,17 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use podlab::capture::read_pcapng;
 use podlab::packet::Packet;
-use rstest::rstest;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::failing::{Failing, diagnosis};
+
 const N2: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
-
-/// Runs of the program whose evidence goes to one folder.
-pub(crate) struct Failing {
-    root: TempDir,
-}
-
-/// One attempt at a test, and what it left.
-struct Attempt {
-    /// What a user reads.
-    text: String,
-    folder: PathBuf,
-    bundle: Value,
-    report: String,
-}
-
-impl Failing {
-    pub(crate) fn new() -> Result<Self> {
-        let root = crate::shared_folder()?;
-        Ok(Self { root })
-    }
-
-    pub(crate) fn command(&self, test: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_failing"));
-        command
-            .args([test, "--exact", "--color=never"])
-            .env("PODLAB_EVIDENCE", self.root.path())
-            .env("RUST_BACKTRACE", "0")
-            .env_remove("CI")
-            .env_remove("PODLAB_KEEP")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        command
-    }
-
-    pub(crate) fn folder(&self, test: &str, attempt: u32) -> PathBuf {
-        let root = self.root.path();
-        root.join(format!("failing.{test}/{attempt}"))
-    }
-
-    async fn run(&self, test: &str) -> Result<Output> {
-        Ok(self.command(test).output().await?)
-    }
-
-    /// Runs a test that must fail and leave evidence.
-    async fn fail(&self, test: &str, attempt: u32) -> Result<Attempt> {
-        let output = self.run(test).await?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(
-            output.status.code() == Some(101),
-            "{test} ended with {output:?}"
-        );
-        let folder = self.folder(test, attempt);
-        let read = |name: &str| {
-            let path = folder.join(name);
-            fs::read_to_string(&path).with_context(|| format!("{}; {text}", path.display()))
-        };
-        Ok(Attempt {
-            bundle: serde_json::from_str(&read("bundle.json")?)?,
-            report: read("report.html")?,
-            text,
-            folder,
-        })
-    }
-
-    /// The folders of tests that left something.
-    fn left(&self) -> Result<Vec<String>> {
-        let entries = fs::read_dir(self.root.path())?;
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.collect()
-    }
-}
-
-impl Attempt {
-    fn machine(&self, name: &str) -> Result<&Value> {
-        let machines = self.bundle["clusters"][0]["machines"].as_array();
-        let mut machines = machines.context("no machines")?.iter();
-        let found = machines.find(|machine| machine["name"] == name);
-        found.with_context(|| format!("no machine {name} in the bundle"))
-    }
-}
 
 /// A user who reads the end of a red run must see what failed, in the words of the test, and where
 /// and why the packet was lost, and the page to open.
@@ -123,11 +42,6 @@ async fn the_message_stays_and_names_hop_and_page() -> Result<()> {
     );
     ensure!(lost.contains("0.0.0.0/0 via 10.0.0.1 dev eth0"), "{lost}");
     Ok(())
-}
-
-fn diagnosis(attempt: &Attempt) -> Result<&str> {
-    let trace = &attempt.bundle["clusters"][0]["pair"]["trace"]["value"];
-    trace["diagnosis"].as_str().context("no diagnosis")
 }
 
 /// Whoever looks for the cause must find it in the bundle alone: the run cannot be repeated.
@@ -559,74 +473,6 @@ async fn an_expectation_that_is_not_met_leaves_its_pair() -> Result<()> {
     // The network is whole: the report says so instead of blaming it.
     ensure!(pair["trace"]["value"]["arrived"] == true, "{pair}");
     ensure!(diagnosis(&attempt)?.contains("it was delivered and answered"));
-    Ok(())
-}
-
-/// A question that only large packets, or one in ten, are not answered is asked again in the same
-/// way: by a small ping the report would say that all is well.
-#[rstest]
-#[case::full_size("fails_by_a_full_size_ping", "do not fit fabric/n2", "1500 bytes")]
-#[case::datagrams(
-    "fails_in_a_matrix_of_large_datagrams",
-    "do not fit fabric/n2",
-    "1460 bytes"
-)]
-#[case::connections(
-    "fails_in_a_matrix_of_long_connections",
-    "dropped by",
-    "ip length > 1450 drop"
-)]
-#[case::timeline(
-    "fails_in_a_timeline_of_full_size",
-    "do not fit fabric/n2",
-    "1500 bytes"
-)]
-#[case::one_in_ten(
-    "fails_by_a_loss_of_one_in_ten",
-    "dropped by",
-    "numgen inc mod 10 9 drop"
-)]
-#[podlab::test]
-async fn a_pair_is_asked_again_in_the_same_way(
-    #[case] test: &str,
-    #[case] cause: &str,
-    #[case] detail: &str,
-) -> Result<()> {
-    let attempt = Failing::new()?.fail(test, 1).await?;
-    let pair = &attempt.bundle["clusters"][0]["pair"];
-    ensure!(pair["from"] == "a" && pair["to"] == "b", "{pair}");
-    let lost = diagnosis(&attempt)?;
-    ensure!(
-        lost.starts_with("lost between fabric/n1 and fabric/n2: fabric: "),
-        "{lost}"
-    );
-    ensure!(lost.contains(cause) && lost.contains(detail), "{lost}");
-    Ok(())
-}
-
-/// What a test meant to check and did not must not pass for checked.
-#[rstest]
-#[case::expectation(
-    "forgets_an_expectation",
-    "an expectation was never evaluated: on a/eth0: "
-)]
-#[case::given_up(
-    "gives_an_expectation_up",
-    "an expectation was never evaluated: on a/eth0: "
-)]
-#[case::matrix(
-    "forgets_a_matrix",
-    "a matrix of 3 × 3 peers was built and never asked"
-)]
-#[podlab::test]
-async fn what_is_never_evaluated_fails_the_test(
-    #[case] test: &str,
-    #[case] words: &str,
-) -> Result<()> {
-    let output = Failing::new()?.run(test).await?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.code() == Some(101), "{output:?}");
-    ensure!(text.contains(words), "{text}");
     Ok(())
 }
 

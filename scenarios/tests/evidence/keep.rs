@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::bundle::Failing;
+use super::failing::Failing;
 
 /// What a machine says of itself to whoever enters it by the printed command.
 const QUESTIONS: &str = "hostname; cat /proc/sys/net/ipv4/ip_forward; cat /proc/net/fib_trie; \

@@ -2,10 +2,12 @@
 //! test fails.
 
 mod agreement;
+mod asked_again;
 mod bundle;
 mod captures;
 mod events;
 mod expectations;
+mod failing;
 mod keep;
 mod lost;
 mod matrix;

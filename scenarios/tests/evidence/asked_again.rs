@@ -1,0 +1,75 @@
+//! The question on which a test failed is put to the network again as it was asked; and what was
+//! never asked fails a test as well.
+
+use anyhow::{Result, ensure};
+use rstest::rstest;
+
+use crate::failing::{Failing, diagnosis};
+
+/// A question that only large packets, or one in ten, are not answered is asked again in the same
+/// way: by a small ping the report would say that all is well.
+#[rstest]
+#[case::full_size("fails_by_a_full_size_ping", "do not fit fabric/n2", "1500 bytes")]
+#[case::datagrams(
+    "fails_in_a_matrix_of_large_datagrams",
+    "do not fit fabric/n2",
+    "1460 bytes"
+)]
+#[case::connections(
+    "fails_in_a_matrix_of_long_connections",
+    "dropped by",
+    "ip length > 1450 drop"
+)]
+#[case::timeline(
+    "fails_in_a_timeline_of_full_size",
+    "do not fit fabric/n2",
+    "1500 bytes"
+)]
+#[case::one_in_ten(
+    "fails_by_a_loss_of_one_in_ten",
+    "dropped by",
+    "numgen inc mod 10 9 drop"
+)]
+#[podlab::test]
+async fn a_pair_is_asked_again_in_the_same_way(
+    #[case] test: &str,
+    #[case] cause: &str,
+    #[case] detail: &str,
+) -> Result<()> {
+    let attempt = Failing::new()?.fail(test, 1).await?;
+    let pair = &attempt.bundle["clusters"][0]["pair"];
+    ensure!(pair["from"] == "a" && pair["to"] == "b", "{pair}");
+    let lost = diagnosis(&attempt)?;
+    ensure!(
+        lost.starts_with("lost between fabric/n1 and fabric/n2: fabric: "),
+        "{lost}"
+    );
+    ensure!(lost.contains(cause) && lost.contains(detail), "{lost}");
+    Ok(())
+}
+
+/// What a test meant to check and did not must not pass for checked.
+#[rstest]
+#[case::expectation(
+    "forgets_an_expectation",
+    "an expectation was never evaluated: on a/eth0: "
+)]
+#[case::given_up(
+    "gives_an_expectation_up",
+    "an expectation was never evaluated: on a/eth0: "
+)]
+#[case::matrix(
+    "forgets_a_matrix",
+    "a matrix of 3 × 3 peers was built and never asked"
+)]
+#[podlab::test]
+async fn what_is_never_evaluated_fails_the_test(
+    #[case] test: &str,
+    #[case] words: &str,
+) -> Result<()> {
+    let output = Failing::new()?.run(test).await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(101), "{output:?}");
+    ensure!(text.contains(words), "{text}");
+    Ok(())
+}
