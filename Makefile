@@ -79,12 +79,14 @@ captures: setup privileges build ## the scenarios, and then every packet they ha
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin sabotage
 
-# SEED=… is the first seed, N=… how many there are. One that fails tells how to repeat it.
+# SEED=… is the first seed, N=… how many there are, NETEM=yes|no whether there are faults that need
+# it, ENCAP=… the agents' encapsulation. One that fails tells how to repeat it.
 .PHONY: chaos
 chaos: N = 100
 chaos: SEED ?= 1
 chaos: setup privileges build ## 100 clusters go through random faults, each by a seed of its own
-	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin chaos -- --seed $(SEED) --count $(N)
+	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin chaos -- --seed $(SEED) --count $(N) \
+	  $(if $(NETEM),--netem $(NETEM)) $(if $(ENCAP),--encapsulation $(ENCAP))
 
 # A scenario each in its own process; `make e2e` runs them in threads. N=… SEED=… NAME=…
 N ?= 1000

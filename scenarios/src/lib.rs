@@ -9,5 +9,6 @@ pub mod impostor;
 pub mod program;
 pub mod sabotage;
 pub mod seed;
+pub mod state;
 pub mod tshark;
 pub mod unnumbered;

@@ -2,16 +2,16 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::node::NodeState;
 use super::wiring::POD_DEVICE;
-use super::{Container, Hold, Inner, Node};
+use super::{Container, Hold, Node};
 use crate::capture::Tap;
 use crate::error::Error;
 use crate::fault::{End, Wire, WireKind};
 use crate::machine::Machine;
-use crate::probe::server::{HttpServer, hello};
+use crate::probe::server::{FrozenServer, HttpServer, hello};
 use crate::spec::{ContainerPlan, PodPlan};
 
 /// A handle on a pod. It has all the verbs of a [`Machine`].
@@ -23,23 +23,6 @@ use crate::spec::{ContainerPlan, PodPlan};
 pub struct Pod {
     cluster: Arc<Hold>,
     state: Arc<PodState>,
-}
-
-/// A pod that does not keep its cluster alive.
-#[derive(Debug, Clone)]
-pub(crate) struct WeakPod {
-    cluster: Weak<Inner>,
-    state: Weak<PodState>,
-}
-
-impl WeakPod {
-    /// The pod, unless it or its cluster is gone.
-    pub(crate) fn upgrade(&self) -> Option<Pod> {
-        Some(Pod {
-            cluster: Hold::new(self.cluster.upgrade()?),
-            state: self.state.upgrade()?,
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -101,11 +84,11 @@ impl PodState {
         }
     }
 
-    /// Lets them answer, or not: the kernel takes connections all the same.
-    pub(super) fn freeze_servers(&self, frozen: bool) {
-        for server in self.servers().iter().flatten() {
-            server.freeze(frozen);
-        }
+    /// They do not answer until this is dropped; the kernel takes connections all the same.
+    pub(super) fn freeze_servers(&self) -> Vec<FrozenServer> {
+        let servers = self.servers();
+        let servers = servers.iter().flatten();
+        servers.map(|server| server.freeze()).collect()
     }
 
     fn servers(&self) -> MutexGuard<'_, Vec<Option<Arc<HttpServer>>>> {
@@ -214,15 +197,8 @@ impl Pod {
             .collect()
     }
 
-    pub(crate) fn freeze_servers(&self, frozen: bool) {
-        self.state.freeze_servers(frozen);
-    }
-
-    pub(crate) fn downgrade(&self) -> WeakPod {
-        WeakPod {
-            cluster: self.cluster.downgrade(),
-            state: Arc::downgrade(&self.state),
-        }
+    pub(crate) fn freeze_servers(&self) -> Vec<FrozenServer> {
+        self.state.freeze_servers()
     }
 
     pub(super) fn container_plan(&self, index: usize) -> &ContainerPlan {

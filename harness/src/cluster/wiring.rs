@@ -167,11 +167,16 @@ pub(super) async fn announce(node: &NodeState, interface: &str) -> Result<(), Er
         return Ok(());
     };
     // With this parameter the kernel announces the addresses of an interface whose hardware
-    // address is set, even to what it was.
-    node.machine
-        .set_device_parameter(interface, "arp_notify", "1")?;
-    let netlink = node.machine.netlink();
-    Ok(netlink.set_link_mac(interface, port.mac).await?)
+    // address is set, even to what it was; it does so before it answers.
+    let name = format!("conf/{interface}/arp_notify");
+    let before = node.machine.parameters(vec![name.clone()])?;
+    node.machine.set_parameter(&name, "1")?;
+    let announced = node.machine.netlink();
+    let announced = announced.set_link_mac(interface, port.mac).await;
+    for (name, value) in before {
+        node.machine.set_parameter(&name, &value)?;
+    }
+    Ok(announced?)
 }
 
 /// A pod's veth pair and routes, as Calico's CNI plugin makes them: the address as /32, and a

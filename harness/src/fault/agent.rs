@@ -8,7 +8,6 @@ use super::registry::{Inverse, Placement};
 use crate::agent::AgentStatus;
 use crate::cluster::Node;
 use crate::error::Error;
-use crate::process::Frozen;
 
 impl Node {
     /// Stops the agent's process (SIGSTOP), as when it hangs; healing lets it go on. One that was
@@ -24,8 +23,9 @@ impl Node {
             let Some(id) = self.agent_id() else {
                 return Err(site.no_effect("no agent runs"));
             };
-            let frozen = Frozen::one(id).await.map_err(FaultError::from)?;
-            if frozen.count() == 0 {
+            let frozen = faults.freezer().one(id).await.map_err(FaultError::from)?;
+            if frozen.ran() == 0 {
+                frozen.thaw();
                 return Err(site.no_effect("it is stopped already"));
             }
             let frozen = Arc::new(frozen);
@@ -112,6 +112,7 @@ impl Node {
                 }
             }
         })
+        .after_others()
     }
 
     fn at(&self, site: &Site, claim: String) -> Placement {

@@ -64,9 +64,12 @@ impl Node {
     /// writes counts, [`Datastore::write`](crate::datastore::Datastore::write) included.
     ///
     /// # Errors
-    /// When there is another fault of its datastore.
+    /// When the delay is none, or there is another fault of its datastore.
     pub async fn slow_datastore(&self, delay: Duration) -> Result<Fault, Error> {
         let site = Site::new(format!("datastore late by {delay:?}"), self.name());
+        if delay.is_zero() {
+            return Err(site.no_effect("that is not late"));
+        }
         let faults = self.live()?.faults();
         let mut events = self.events().subscribe();
         let apply = async {

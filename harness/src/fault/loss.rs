@@ -133,6 +133,8 @@ pub struct Flow {
     protocol: Option<u8>,
     source: Option<Ipv4Addr>,
     destination: Option<Ipv4Addr>,
+    source_port: Option<u16>,
+    destination_port: Option<u16>,
     tunnelled: bool,
     longer_than: Option<u16>,
 }
@@ -179,8 +181,22 @@ impl Flow {
         self
     }
 
+    /// From this port; of TCP and UDP only. Of a packet in fragments that is the first one.
+    #[must_use]
+    pub fn from_port(mut self, source: u16) -> Self {
+        self.source_port = Some(source);
+        self
+    }
+
+    /// To this port; see [`from_port`](Self::from_port).
+    #[must_use]
+    pub fn to_port(mut self, destination: u16) -> Self {
+        self.destination_port = Some(destination);
+        self
+    }
+
     /// Inside of IPIP: everything else that is said is said of the inner header. Outer headers
-    /// with options are not looked behind.
+    /// with options are not looked behind, nor inner ones where ports are asked for.
     #[must_use]
     pub fn tunnelled(mut self) -> Self {
         self.tunnelled = true;
@@ -215,6 +231,23 @@ impl Flow {
             self.destination
                 .map(|a| format!("{destination} {}", number(a))),
         );
+        let ports = [
+            (self.source_port, "th sport", "@nh,320,16"),
+            (self.destination_port, "th dport", "@nh,336,16"),
+        ];
+        if ports.iter().any(|(port, ..)| port.is_some()) {
+            if self.protocol.is_none() {
+                words.push(format!("{protocol} {{ 6, 17 }}"));
+            }
+            if self.tunnelled {
+                // An inner header without options, and no later fragment.
+                words.push("@nh,160,8 0x45 @nh,208,16 & 0x1fff == 0".to_owned());
+            }
+        }
+        for (port, plain, tunnelled) in ports {
+            let place = if self.tunnelled { tunnelled } else { plain };
+            words.extend(port.map(|port| format!("{place} {port}")));
+        }
         let length = match self.tunnelled {
             false => "ip length",
             true => "@nh,176,16",
@@ -244,6 +277,12 @@ impl std::fmt::Display for Flow {
         if let Some(destination) = self.destination {
             write!(f, " to {destination}")?;
         }
+        if let Some(port) = self.source_port {
+            write!(f, " from port {port}")?;
+        }
+        if let Some(port) = self.destination_port {
+            write!(f, " to port {port}")?;
+        }
         if let Some(bytes) = self.longer_than {
             write!(f, " longer than {bytes} bytes")?;
         }
@@ -269,6 +308,20 @@ mod tests {
             rule(Loss::all().only(inner)),
             "ether type ip @nh,0,8 0x45 ip protocol 4 @nh,232,8 1 @nh,256,32 0xc0a80206"
         );
+    }
+
+    #[test]
+    fn ports_are_those_of_the_inner_packet_where_it_is_tunnelled() {
+        let of = |flow: Flow| Loss::nth(3).only(flow);
+        let plain = of(Flow::tcp().from_port(40_001).to_port(80));
+        let start = "ether type ip ip protocol 6 th sport 40001 th dport 80 ";
+        assert!(plain.expression().starts_with(start), "{plain:?}");
+        let text = "loss of packet #3 of protocol 6 from port 40001 to port 80";
+        assert_eq!(plain.to_string(), text);
+        let inner = of(Flow::any().to_port(80).tunnelled()).expression();
+        let start = "ether type ip @nh,0,8 0x45 ip protocol 4 @nh,232,8 { 6, 17 } \
+                     @nh,160,8 0x45 @nh,208,16 & 0x1fff == 0 @nh,336,16 80 ";
+        assert!(inner.starts_with(start), "{inner}");
     }
 
     #[test]

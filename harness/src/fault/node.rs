@@ -1,7 +1,7 @@
 //! Nodes and pods that freeze or crash, and nodes that get another address.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{FaultError, Site};
 use super::guard::Fault;
@@ -9,7 +9,7 @@ use super::registry::{Inverse, Placement};
 use crate::cluster::{Node, Pod};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::process::Frozen;
+use crate::probe::server::FrozenServer;
 
 impl Node {
     /// Stops every process of the node and of the pods on it (SIGSTOP), the servers of its pods
@@ -18,17 +18,11 @@ impl Node {
     /// it is frozen runs.
     ///
     /// # Errors
-    /// When a process does not stop.
+    /// When nothing runs on the node, or a process does not stop.
     pub async fn freeze(&self) -> Result<Fault, Error> {
-        let node = self.downgrade();
         let mut machines = vec![(**self).clone()];
         machines.extend(self.pod_machines());
-        let servers = move |frozen| {
-            for pod in node.upgrade().iter().flat_map(Node::pods) {
-                pod.freeze_servers(frozen);
-            }
-        };
-        freeze(self, self.processes(), machines, servers).await
+        freeze(self, self.processes(), machines, self.pods()).await
     }
 
     /// Switches the node off, as by its power cord, with the pods on it: every process and every
@@ -60,7 +54,8 @@ impl Node {
                         None => Ok(()),
                     }
                 }
-            }))
+            })
+            .after_others())
         };
         faults.put(placement, self.events(), apply).await
     }
@@ -105,19 +100,14 @@ impl Node {
 }
 
 impl Pod {
-    /// Stops every process of the pod (SIGSTOP), its servers included; see [`Node::freeze`].
+    /// Stops every process of the pod (SIGSTOP), its servers included; see [`Node::freeze`]. What
+    /// the pod's node has stopped as well goes on when both are healed.
     ///
     /// # Errors
-    /// When a process does not stop.
+    /// When nothing runs in the pod, or a process does not stop.
     pub async fn freeze(&self) -> Result<Fault, Error> {
-        let pod = self.downgrade();
-        let servers = move |frozen| {
-            if let Some(pod) = pod.upgrade() {
-                pod.freeze_servers(frozen);
-            }
-        };
         let claim = format!("processes of pod {}", self.name());
-        freeze(self, claim, vec![(**self).clone()], servers).await
+        freeze(self, claim, vec![(**self).clone()], vec![self.clone()]).await
     }
 }
 
@@ -125,11 +115,12 @@ async fn freeze(
     machine: &Machine,
     claim: String,
     machines: Vec<Machine>,
-    servers: impl Fn(bool) + Send + Sync + 'static,
+    pods: Vec<Pod>,
 ) -> Result<Fault, Error> {
     let faults = machine.live()?.faults();
+    let site = Site::new("freeze", machine.name());
     let placement = Placement {
-        site: Site::new("freeze", machine.name()),
+        site: site.clone(),
         machine: Some(machine.name().to_owned()),
         claim: Some(claim),
     };
@@ -138,15 +129,22 @@ async fn freeze(
             .iter()
             .map(|machine| machine.namespaces().net_inode())
             .collect();
-        let frozen = Frozen::all_in(&namespaces).await;
-        let frozen = Arc::new(frozen.map_err(FaultError::from)?);
-        servers(true);
-        let servers = Arc::new(servers);
+        let frozen = faults.freezer().all_in(&namespaces).await;
+        let frozen = frozen.map_err(FaultError::from)?;
+        let servers: Vec<FrozenServer> = pods.iter().flat_map(Pod::freeze_servers).collect();
+        if frozen.ran() == 0 && !servers.iter().any(FrozenServer::ran) {
+            frozen.thaw();
+            return Err(site.no_effect("nothing runs there"));
+        }
+        let (frozen, servers) = (Arc::new(frozen), Arc::new(Mutex::new(servers)));
         Ok(Inverse::new(move || {
             let (frozen, servers) = (Arc::clone(&frozen), Arc::clone(&servers));
             async move {
                 frozen.thaw();
-                servers(false);
+                servers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clear();
                 Ok(())
             }
         }))

@@ -92,7 +92,9 @@ impl Cluster {
         self.faults().active()
     }
 
-    /// Heals every fault that is in place, the last one first. Without any it does nothing.
+    /// Heals every fault that is in place, the last one first; but those that wait for an agent
+    /// (crashed nodes, agents that are away, vandals) after all others, since an agent waits for
+    /// its network. What fails is tried once more at the end. Without any it does nothing.
     ///
     /// # Errors
     /// [`FaultError::NotHealed`](super::FaultError::NotHealed) with those that could not be

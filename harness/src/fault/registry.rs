@@ -11,6 +11,7 @@ use super::fabric::Table;
 use super::guard::Fault;
 use crate::error::Error;
 use crate::event::{EventLog, Kind};
+use crate::process::Freezer;
 
 /// The faults of one cluster. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
@@ -24,6 +25,8 @@ struct Inner {
     entries: Mutex<Vec<Arc<Entry>>>,
     /// Who talks over which port of the fabric; held while its rules are changed.
     table: tokio::sync::Mutex<Table>,
+    /// Who has stopped which processes.
+    freezer: Freezer,
 }
 
 /// What puts everything back. May be asked again when it failed.
@@ -33,6 +36,8 @@ type Action<T> = Box<dyn Fn() -> BoxFuture<'static, Result<T, Error>> + Send + S
 pub(crate) struct Inverse {
     heal: Action<()>,
     dropped: Option<Action<u64>>,
+    /// Whether it needs what other faults have taken away.
+    needs_others: bool,
 }
 
 impl Inverse {
@@ -43,7 +48,14 @@ impl Inverse {
         Self {
             heal: Box::new(move || Box::pin(heal())),
             dropped: None,
+            needs_others: false,
         }
+    }
+
+    /// Healed after those that are not: it waits for an agent, and an agent for its network.
+    pub(crate) fn after_others(mut self) -> Self {
+        self.needs_others = true;
+        self
     }
 
     /// With the number of packets that it has dropped.
@@ -83,6 +95,11 @@ impl Faults {
     /// The number of the next fault: names of kernel objects are made of it.
     pub(crate) fn next_number(&self) -> u64 {
         self.inner.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Who has stopped which processes.
+    pub(super) fn freezer(&self) -> &Freezer {
+        &self.inner.freezer
     }
 
     /// The rules in the fabric.
@@ -140,10 +157,27 @@ impl Faults {
         active.map(|entry| Fault { entry }).collect()
     }
 
-    /// Heals all of them, the last one first.
+    /// Heals all of them, the last one first; those that wait for an agent come after the others.
+    /// What failed is tried once more when everything else is healed.
     pub(crate) async fn heal_all(&self) -> Result<(), Error> {
+        let mut order = self.active();
+        order.reverse();
+        let mut late = Vec::new();
+        for fault in &order {
+            late.push(fault.entry.needs_others().await);
+        }
+        let mut late = late.into_iter();
+        let (late, early): (Vec<Fault>, Vec<Fault>) = order
+            .into_iter()
+            .partition(|_| late.next().unwrap_or(false));
+        let mut failed = Vec::new();
+        for fault in early.into_iter().chain(late) {
+            if fault.heal().await.is_err() {
+                failed.push(fault);
+            }
+        }
         let mut failures = Vec::new();
-        for fault in self.active().iter().rev() {
+        for fault in failed {
             if let Err(error) = fault.heal().await {
                 failures.push((fault.to_string(), error));
             }
@@ -196,6 +230,11 @@ impl Entry {
             target: self.site.target.clone(),
         });
         Ok(())
+    }
+
+    async fn needs_others(&self) -> bool {
+        let inverse = self.inverse.lock().await;
+        inverse.as_ref().is_some_and(|way| way.needs_others)
     }
 
     pub(super) async fn dropped(&self) -> Result<Option<u64>, Error> {
@@ -278,6 +317,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_needs_the_others_is_healed_after_them() {
+        let (faults, healed) = (Faults::default(), Arc::default());
+        let events = EventLog::new();
+        put(&faults, "one", &healed).await;
+        for name in ["agent", "other agent"] {
+            let healed: Arc<Mutex<Vec<String>>> = Arc::clone(&healed);
+            let inverse = Inverse::new(move || {
+                healed.lock().unwrap().push(name.to_owned());
+                async { Ok(()) }
+            });
+            let inverse = async { Ok(inverse.after_others()) };
+            let applied = faults.put(placement(name, None), &events, inverse);
+            applied.await.unwrap();
+        }
+        put(&faults, "two", &healed).await;
+        faults.heal_all().await.unwrap();
+        assert_eq!(
+            *healed.lock().unwrap(),
+            ["two", "one", "other agent", "agent"]
+        );
+    }
+
+    /// A fault that another one stands in the way of, whatever their order.
+    #[tokio::test]
+    async fn what_failed_is_tried_again_when_the_others_are_healed() {
+        let (faults, healed) = (Faults::default(), Arc::default());
+        let events = EventLog::new();
+        put(&faults, "obstacle", &healed).await;
+        let others: Arc<Mutex<Vec<String>>> = Arc::clone(&healed);
+        let inverse = Inverse::new(move || {
+            let free = !others.lock().unwrap().is_empty();
+            async move {
+                match free {
+                    true => Ok(()),
+                    false => Err(Site::new("break", "it").no_effect("stuck")),
+                }
+            }
+        });
+        let stuck = faults.put(placement("it", None), &events, async { Ok(inverse) });
+        let stuck = stuck.await.unwrap();
+        faults.heal_all().await.unwrap();
+        assert!(!stuck.is_active());
+    }
+
+    #[tokio::test]
     async fn a_place_is_taken_until_it_is_healed_and_free_after_a_failure() {
         let (faults, healed) = (Faults::default(), Arc::default());
         let events = EventLog::new();
@@ -307,7 +391,8 @@ mod tests {
             let tried = tries.fetch_add(1, Ordering::Relaxed);
             async move {
                 match tried {
-                    0 => Err(Site::new("break", "two").no_effect("stuck")),
+                    // Once, and once more after the others.
+                    0 | 1 => Err(Site::new("break", "two").no_effect("stuck")),
                     _ => Ok(()),
                 }
             }

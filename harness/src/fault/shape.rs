@@ -124,17 +124,18 @@ impl Impairment {
         if self.delay.is_zero() && (self.reorder_every > 0 || !self.jitter.is_zero()) {
             return Some("without a delay there is nothing to overtake or to vary");
         }
+        let lost = |share: f64| share > 0.0 && part(share) == 0;
+        if lost(self.duplicate) || lost(self.corrupt) {
+            return Some("the kernel knows no share between 0 and one packet in 4294967295");
+        }
+        if self.reorder_every == 1 {
+            return Some("where every packet overtakes none is late");
+        }
         let timed = !self.delay.is_zero();
         (!timed && self.duplicate == 0.0 && self.corrupt == 0.0).then_some("nothing is asked of it")
     }
 
     fn qdisc(&self) -> Qdisc {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share between 0 and 1"
-        )]
-        let part = |share: f64| (share * f64::from(u32::MAX)) as u32;
         Qdisc::Netem {
             delay: self.delay,
             jitter: self.jitter,
@@ -144,6 +145,16 @@ impl Impairment {
             queue: Self::QUEUE,
         }
     }
+}
+
+/// A share as netem has it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share between 0 and 1"
+)]
+fn part(share: f64) -> u32 {
+    (share * f64::from(u32::MAX)) as u32
 }
 
 /// `delay 10ms ± 2ms, every 5th packet overtakes`.
@@ -273,6 +284,9 @@ mod tests {
             Impairment::corrupt(1.5),
             Impairment::default().jitter(ms(1)),
             Impairment::duplicate(1.0).reorder_every(3),
+            Impairment::delay(ms(1)).reorder_every(1),
+            Impairment::corrupt(1e-12),
+            Impairment::delay(ms(1)).and_duplicate(1e-12),
         ] {
             assert!(nothing.nothing().is_some(), "{nothing:?}");
         }

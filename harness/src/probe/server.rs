@@ -167,7 +167,8 @@ pub fn hello(hostname: &str) -> impl Answers + use<> {
 pub struct HttpServer {
     address: SocketAddr,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
-    frozen: watch::Sender<bool>,
+    /// How many want it to be silent.
+    frozen: Arc<watch::Sender<usize>>,
     task: JoinHandle<()>,
 }
 
@@ -186,7 +187,7 @@ impl HttpServer {
         let address = listener.local_addr().map_err(register)?;
         let listener = TcpListener::from_std(listener).map_err(register)?;
         let received = Arc::default();
-        let frozen = watch::Sender::new(false);
+        let frozen = Arc::new(watch::Sender::new(0));
         let site = Site {
             answers,
             received: Arc::clone(&received),
@@ -211,10 +212,16 @@ impl HttpServer {
         lock(&self.received).clone()
     }
 
-    /// Lets it answer, or not, as a process that is stopped: connections queue in the kernel, and
-    /// what was asked is answered when it goes on.
-    pub(crate) fn freeze(&self, frozen: bool) {
-        self.frozen.send_replace(frozen);
+    /// Silences it as a process that is stopped: connections queue in the kernel, and what was
+    /// asked is answered when it goes on, which it does when everybody who has silenced it has let
+    /// go.
+    pub(crate) fn freeze(&self) -> FrozenServer {
+        let ran = self.frozen.borrow().eq(&0);
+        self.frozen.send_modify(|others| *others += 1);
+        FrozenServer {
+            frozen: Arc::clone(&self.frozen),
+            ran,
+        }
     }
 
     /// Stops, though others still hold it.
@@ -237,17 +244,41 @@ impl Drop for HttpServer {
     }
 }
 
+/// A server that is silent as long as this is there.
+#[derive(Debug)]
+pub(crate) struct FrozenServer {
+    frozen: Arc<watch::Sender<usize>>,
+    ran: bool,
+}
+
+impl FrozenServer {
+    /// Whether it answered before.
+    pub(crate) fn ran(&self) -> bool {
+        self.ran
+    }
+}
+
+impl Drop for FrozenServer {
+    fn drop(&mut self) {
+        self.frozen.send_modify(|others| *others -= 1);
+    }
+}
+
 /// What all connections of a server share.
 struct Site<A> {
     answers: A,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
-    frozen: watch::Receiver<bool>,
+    frozen: watch::Receiver<usize>,
 }
 
 impl<A> Site<A> {
     /// Waits as long as the server is frozen; one that is dropped is not.
     async fn thawed(&self) {
-        self.frozen.clone().wait_for(|frozen| !frozen).await.ok();
+        self.frozen
+            .clone()
+            .wait_for(|frozen| *frozen == 0)
+            .await
+            .ok();
     }
 }
 

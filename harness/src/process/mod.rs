@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 pub use error::ProcessError;
-pub(crate) use freezer::Frozen;
+pub(crate) use freezer::Freezer;
 use output::Lines;
 pub use output::Output;
 pub(crate) use reaper::{kill_all_in, processes_in};

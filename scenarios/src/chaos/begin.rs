@@ -5,12 +5,21 @@ use std::time::Duration;
 use podlab::fault::{Direction, Fault, Impairment, Loss, Rate};
 use podlab::{Cluster, Node, Pod};
 
-use super::trouble::{Kind, Local, Treatment};
+use super::trouble::{Kind, Local, Side, Treatment};
 
-/// Has it happen; healing the fault is its end.
-pub(super) async fn trouble_begins(cluster: &Cluster, kind: Kind) -> Result<Fault, podlab::Error> {
+/// Has it happen; healing the fault is its end. What is over at once leaves none.
+pub(super) async fn trouble_begins(
+    cluster: &Cluster,
+    kind: Kind,
+) -> Result<Option<Fault>, podlab::Error> {
     let name = |node: usize| format!("n{}", node + 1);
-    match kind {
+    let names = |side: Side| side.nodes().into_iter().map(name);
+    let fault = match kind {
+        Kind::AgentRestarted(at) => {
+            cluster.node(&name(at))?.restart_agent().await?;
+            return Ok(None);
+        }
+        Kind::Split(one, other) => cluster.partition(names(one), names(other)).await,
         Kind::Partition(one, other) => cluster.partition([name(one)], [name(other)]).await,
         Kind::OneWay(from, to) => cluster.partition_one_way([name(from)], [name(to)]).await,
         Kind::Loss(from, to, n) => cluster.lose([name(from)], [name(to)], Loss::every(n)).await,
@@ -18,7 +27,8 @@ pub(super) async fn trouble_begins(cluster: &Cluster, kind: Kind) -> Result<Faul
             let pod = cluster.pod(&format!("p{}", at + 1))?;
             happens_at(&cluster.node(&name(at))?, &pod, local).await
         }
-    }
+    };
+    fault.map(Some)
 }
 
 async fn happens_at(node: &Node, pod: &Pod, local: Local) -> Result<Fault, podlab::Error> {
@@ -39,6 +49,7 @@ async fn happens_at(node: &Node, pod: &Pod, local: Local) -> Result<Fault, podla
             node.wire()?.impair(Direction::In, impairment).await
         }
         Local::PodLinkDown => pod.wire()?.down().await,
+        Local::PodFrozen => pod.freeze().await,
         Local::Renumbered => {
             let number = pod.address().octets()[2];
             node.change_address(&format!("10.12.1.{number}/16")).await

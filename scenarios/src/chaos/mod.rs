@@ -8,6 +8,6 @@ mod ordeal;
 mod schedule;
 mod trouble;
 
-pub use ordeal::{Endured, endure};
+pub use ordeal::{Endured, Ordeal};
 pub use schedule::{Act, NODES, Schedule};
-pub use trouble::{Kind, Local, Treatment, Trouble};
+pub use trouble::{Kind, Local, Side, Treatment, Trouble};

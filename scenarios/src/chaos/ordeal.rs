@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use podlab::Cluster;
+use podlab::agent::PodlabAgent;
 use podlab::event::Kind as Event;
 use podlab::eventually::eventually;
 use podlab::fault::Fault;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::begin::trouble_begins;
 use super::schedule::{Act, NODES, Schedule};
+use crate::state::{same_soon, state};
 
 /// Probes of each pair, each second.
 const RATE: u32 = 20;
@@ -23,6 +25,20 @@ const RATE: u32 = 20;
 const SOON: Duration = Duration::from_secs(20);
 /// How long one ping may take.
 const ANSWER: Duration = Duration::from_millis(300);
+
+/// What a cluster goes through, and how: all that a replay has to be told.
+#[derive(Debug, Clone)]
+pub struct Ordeal {
+    /// From which the schedule is.
+    pub seed: u64,
+    /// Whether there are troubles that need `netem`; they change the schedule.
+    pub netem: bool,
+    /// The agents' encapsulation backend, which decides what packets notice of agents that are
+    /// disturbed; `None` for the one that agents choose.
+    pub encapsulation: Option<String>,
+    /// How long it may take until all is as before.
+    pub soon: Duration,
+}
 
 /// What a cluster went through.
 #[derive(Debug)]
@@ -33,53 +49,96 @@ pub struct Endured {
     outages: Outages,
 }
 
-/// Has a cluster go through the schedule of a seed.
-///
-/// # Errors
-/// When the cluster is not as before in the end, a pair whose path nobody touched has lost a packet,
-/// or an agent has ended by itself; with the schedule and the command that repeats it.
-pub async fn endure(seed: u64) -> Result<Endured> {
-    let schedule = Schedule::new(seed, Feature::Netem.probe().is_ok());
-    let told = schedule.to_string();
-    let endured = go_through(schedule).await;
-    endured.with_context(|| format!("{told}\nreplay: make chaos SEED={seed} N=1"))
-}
+impl Ordeal {
+    /// That of a seed on this machine: with `netem` where the kernel has it, with the encapsulation
+    /// that agents choose.
+    pub fn of_seed(seed: u64) -> Self {
+        Self {
+            seed,
+            netem: Feature::Netem.probe().is_ok(),
+            encapsulation: None,
+            soon: SOON,
+        }
+    }
 
-async fn go_through(schedule: Schedule) -> Result<Endured> {
-    let cluster = spec().boot().await?;
-    converged(&cluster).await?;
-    let before = routes(&cluster).await?;
-    let encapsulation = cluster.node("n1")?.agent_status().encapsulation;
-    let timeline = cluster.timeline().among(cluster.pods()).rate(RATE);
-    let timeline = timeline.start().await?;
-    let acted = act(&cluster, &schedule).await;
-    let end = async {
-        acted?;
-        cluster.heal_all().await?;
+    /// Has a cluster go through it.
+    ///
+    /// # Errors
+    /// When the cluster is not as before in the end, a pair whose path nobody touched has lost a
+    /// packet, or an agent has ended by itself; with the schedule and the command that repeats it.
+    /// Also when the kernel lacks what was asked for.
+    pub async fn endure(&self) -> Result<Endured> {
+        self.endure_also(async |_| Ok(())).await
+    }
+
+    /// The same, with something more that happens before all is healed: how a test shows that the
+    /// chaos notices.
+    ///
+    /// # Errors
+    /// The same, and those of `also`.
+    pub async fn endure_also(&self, also: impl AsyncFn(&Cluster) -> Result<()>) -> Result<Endured> {
+        if self.netem {
+            let lacking = |why| anyhow!("netem was asked for, and the kernel has none: {why}");
+            Feature::Netem.probe().map_err(lacking)?;
+        }
+        let schedule = Schedule::new(self.seed, self.netem);
+        let told = schedule.to_string();
+        let mut encapsulation = self.encapsulation.clone();
+        let endured = self.go_through(schedule, &mut encapsulation, also).await;
+        let replay = || format!("{told}\nreplay: {}", self.replay(encapsulation.as_deref()));
+        endured.with_context(replay)
+    }
+
+    /// The command that repeats it with the encapsulation that agents have taken, if they have.
+    fn replay(&self, encapsulation: Option<&str>) -> String {
+        let netem = if self.netem { "yes" } else { "no" };
+        let encapsulation = encapsulation.map(|name| format!(" ENCAP={name}"));
+        let encapsulation = encapsulation.unwrap_or_default();
+        format!(
+            "make chaos SEED={} N=1 NETEM={netem}{encapsulation}",
+            self.seed
+        )
+    }
+
+    async fn go_through(
+        &self,
+        schedule: Schedule,
+        encapsulation: &mut Option<String>,
+        also: impl AsyncFn(&Cluster) -> Result<()>,
+    ) -> Result<Endured> {
+        let agent = match &self.encapsulation {
+            Some(name) => PodlabAgent::with_encapsulation(name),
+            None => PodlabAgent::new(),
+        };
+        let cluster = spec().boot_with(agent).await?;
+        let taken = cluster.node("n1")?.agent_status().encapsulation;
+        *encapsulation = Some(taken.clone());
         converged(&cluster).await?;
-        let what = "the routes are as before";
-        eventually(what, SOON, || async {
-            let now = routes(&cluster).await.map_err(|error| error.to_string())?;
-            match now == before {
-                true => Ok(()),
-                false => Err(difference(&before, &now)),
-            }
+        let before = state(&cluster).await?;
+        let timeline = cluster.timeline().among(cluster.pods()).rate(RATE);
+        let timeline = timeline.start().await?;
+        let acted = act(&cluster, &schedule).await;
+        let end = async {
+            acted?;
+            also(&cluster).await?;
+            cluster.heal_all().await?;
+            converged(&cluster).await?;
+            same_soon(&cluster, &before, self.soon).await
+        };
+        let ended = end.await;
+        let outages = timeline.stop().await?;
+        // What was wrong first: what was lost and when fills screens.
+        ended.map_err(|error| anyhow!("{error:#}\n{outages}"))?;
+        no_agent_died(&cluster)?;
+        let untouched = schedule.untouched(taken == "userspace");
+        nothing_lost(&outages, &untouched)?;
+        Ok(Endured {
+            schedule,
+            encapsulation: taken,
+            untouched: untouched.len(),
+            outages,
         })
-        .await?;
-        Ok::<_, anyhow::Error>(())
-    };
-    let ended = end.await;
-    let outages = timeline.stop().await?;
-    ended.with_context(|| outages.to_string())?;
-    no_agent_died(&cluster)?;
-    let untouched = schedule.untouched(encapsulation == "userspace");
-    nothing_lost(&outages, &untouched)?;
-    Ok(Endured {
-        schedule,
-        encapsulation,
-        untouched: untouched.len(),
-        outages,
-    })
+    }
 }
 
 fn spec() -> ClusterSpec {
@@ -93,6 +152,7 @@ fn spec() -> ClusterSpec {
             .pod(format!("p{number}"), |pod| {
                 pod.on(format!("n{number}"))
                     .address(format!("192.168.{number}.5"))
+                    .serve_http(8080)
             });
     }
     spec
@@ -110,7 +170,7 @@ async fn act(cluster: &Cluster, schedule: &Schedule) -> Result<()> {
             Act::Begin(place) => {
                 let kind = schedule.troubles()[place].kind;
                 let fault = trouble_begins(cluster, kind).await;
-                faults[place] = Some(fault.with_context(|| kind.to_string())?);
+                faults[place] = fault.with_context(|| kind.to_string())?;
             }
             Act::End(place) => {
                 let kind = schedule.troubles()[place].kind;
@@ -141,31 +201,6 @@ async fn converged(cluster: &Cluster) -> Result<()> {
     })
     .await?;
     Ok(())
-}
-
-/// The routes of all nodes and pods, a line each.
-async fn routes(cluster: &Cluster) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for node in cluster.nodes() {
-        let routes = node.routes().await?;
-        lines.extend(routes.iter().map(|r| format!("{}: {r:?}", node.name())));
-    }
-    for pod in cluster.pods() {
-        let routes = pod.routes().await?;
-        lines.extend(routes.iter().map(|r| format!("{}: {r:?}", pod.name())));
-    }
-    lines.sort();
-    Ok(lines)
-}
-
-fn difference(before: &[String], now: &[String]) -> String {
-    let only = |some: &[String], others: &[String], sign: &str| -> Vec<String> {
-        let only = some.iter().filter(|line| !others.contains(line));
-        only.map(|line| format!("{sign} {line}")).collect()
-    };
-    [only(before, now, "-"), only(now, before, "+")]
-        .concat()
-        .join("\n")
 }
 
 fn no_agent_died(cluster: &Cluster) -> Result<()> {
@@ -200,13 +235,18 @@ fn nothing_lost(outages: &Outages, untouched: &[(usize, usize)]) -> Result<()> {
     Ok(())
 }
 
-/// `seed 3, ebpf: 10 troubles in 4.1 s; 8 of 30 pairs untouched, nothing lost; 211 of 2400 in all`
+/// `seed 3, netem, ebpf: 12 troubles in 4.1 s; 8 of 30 pairs untouched, nothing lost; 211 of 2400 in all`
 impl fmt::Display for Endured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}, {}: {} troubles in {:.1?}; {} of {} pairs untouched, nothing lost there; {} of {} probes lost in all",
+            "seed {}, {}{}: {} troubles in {:.1?}; {} of {} pairs untouched, nothing lost there; {} of {} probes lost in all",
             self.schedule.seed(),
+            if self.schedule.with_netem() {
+                "netem, "
+            } else {
+                ""
+            },
             self.encapsulation,
             self.schedule.troubles().len(),
             self.outages.duration,

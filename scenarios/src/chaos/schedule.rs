@@ -4,7 +4,7 @@ use std::fmt;
 
 use podlab::fault::Random;
 
-use super::trouble::{Kind, Local, Treatment, Trouble};
+use super::trouble::{Kind, Local, Side, Treatment, Trouble};
 
 /// How many nodes there are, each with a pod.
 pub const NODES: usize = 6;
@@ -19,6 +19,7 @@ const REST: u64 = 50;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     seed: u64,
+    with_netem: bool,
     troubles: Vec<Trouble>,
 }
 
@@ -53,12 +54,21 @@ impl Schedule {
             }
             troubles.push(Trouble { kind, begins, ends });
         }
-        Self { seed, troubles }
+        Self {
+            seed,
+            with_netem,
+            troubles,
+        }
     }
 
     /// From which seed it is.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Whether there may be those that need `netem`.
+    pub fn with_netem(&self) -> bool {
+        self.with_netem
     }
 
     /// The troubles, by the places that [`Act`]s name.
@@ -96,27 +106,26 @@ impl Schedule {
 
 /// One trouble. `order` is all nodes: victims first, then the one whose agent may suffer.
 fn draw(random: &mut Random, order: &[usize], with_netem: bool) -> Kind {
-    const BETWEEN_TWO: u32 = 4;
-    const OF_AGENTS: u32 = 7;
-    const OF_NODES: u32 = 11;
+    const BETWEEN: u32 = 5;
+    const OF_AGENTS: u32 = 8;
+    const OF_NODES: u32 = 12;
     let victims = &order[..VICTIMS];
     let mut one = |of: &[usize]| random.pick(of).copied().unwrap_or(0);
     let victim = one(victims);
     let agent = one(&order[..=VICTIMS]);
     let others: Vec<usize> = order.iter().copied().filter(|n| *n != victim).collect();
     let other = one(&others);
-    let without_netem = BETWEEN_TWO + OF_AGENTS + OF_NODES;
+    let without_netem = BETWEEN + OF_AGENTS + OF_NODES;
     let kinds = without_netem + if with_netem { 5 } else { 0 };
     match random.below(kinds) {
         0 => Kind::Partition(victim, other),
         1 => Kind::OneWay(victim, other),
         2 => Kind::OneWay(other, victim),
         3 => Kind::Loss(victim, other, 2 + random.below(3)),
-        kind if kind < BETWEEN_TWO + OF_AGENTS => {
-            Kind::At(agent, of_agent(random, kind - BETWEEN_TWO))
-        }
+        4 => split(random, order),
+        kind if kind < BETWEEN + OF_AGENTS => of_agent(random, agent, kind - BETWEEN),
         kind if kind < without_netem => {
-            Kind::At(victim, of_node(random, kind - BETWEEN_TWO - OF_AGENTS))
+            Kind::At(victim, of_node(random, kind - BETWEEN - OF_AGENTS))
         }
         kind => {
             let treatment = treatment(random, kind - without_netem);
@@ -125,17 +134,27 @@ fn draw(random: &mut Random, order: &[usize], with_netem: bool) -> Kind {
     }
 }
 
+/// Two victims, or all, against some of the others: pairs of others are not touched by it.
+fn split(random: &mut Random, order: &[usize]) -> Kind {
+    let (victims, others) = order.split_at(VICTIMS);
+    let one = &victims[random.below(2) as usize..];
+    let other = &others[random.below(2) as usize..];
+    Kind::Split(Side::of(one), Side::of(other))
+}
+
 /// What packets of the kernel's backends do not notice.
-fn of_agent(random: &mut Random, which: u32) -> Local {
-    match which {
+fn of_agent(random: &mut Random, at: usize, which: u32) -> Kind {
+    let local = match which {
         0 => Local::Frozen,
         1 => Local::AgentFrozen,
         2 => Local::AgentKilled,
         3 => Local::AgentLate,
         4 => Local::DatastoreLost,
         5 => Local::DatastoreSlow(50 + random.below(200)),
-        _ => Local::DiskFull,
-    }
+        6 => Local::DiskFull,
+        _ => return Kind::AgentRestarted(at),
+    };
+    Kind::At(at, local)
 }
 
 fn of_node(random: &mut Random, which: u32) -> Local {
@@ -149,7 +168,8 @@ fn of_node(random: &mut Random, which: u32) -> Local {
         6 => Local::PodLinkDown,
         7 => Local::Renumbered,
         8 => Local::Crashed,
-        9 => Local::Vandalized(random.next_u64()),
+        9 => Local::PodFrozen,
+        10 => Local::Vandalized(random.next_u64()),
         _ => Local::DatastoreCorrupt(random.next_u64()),
     }
 }
@@ -169,7 +189,8 @@ fn treatment(random: &mut Random, which: u32) -> Treatment {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ms: u64| format!("+{}.{:03} s", ms / 1000, ms % 1000);
-        write!(f, "schedule of seed {}:", self.seed)?;
+        let netem = if self.with_netem { "with" } else { "without" };
+        write!(f, "schedule of seed {}, {netem} netem:", self.seed)?;
         for trouble in &self.troubles {
             let (begins, ends) = (seconds(trouble.begins), seconds(trouble.ends));
             write!(f, "\n  {begins} until {ends}: {}", trouble.kind)?;
@@ -196,6 +217,17 @@ mod tests {
             .map(Option::unwrap)
             .collect();
         assert_eq!(schedules.len(), 1000);
+    }
+
+    /// A replay on another machine, or with the next version, is one of the same troubles. Whoever
+    /// changes what is drawn changes this text, and what was told of a failure before.
+    #[test]
+    fn the_schedule_of_a_seed_is_known() {
+        let schedule = |netem| format!("{}\n", Schedule::new(3, netem));
+        let with = include_str!("golden/seed-3-with-netem.txt");
+        assert_eq!(schedule(true), with);
+        let without = include_str!("golden/seed-3-without-netem.txt");
+        assert_eq!(schedule(false), without);
     }
 
     #[test]
@@ -247,7 +279,7 @@ mod tests {
             names.map(letters).collect()
         };
         let (with, without) = (kinds(true), kinds(false));
-        assert_eq!(without.len(), 3 + 7 + 11, "{without:?}");
+        assert_eq!(without.len(), 4 + 8 + 12, "{without:?}");
         let more: Vec<&String> = with.difference(&without).collect();
         assert_eq!(more.len(), 5, "{more:?}");
         assert!(more.iter().all(|kind| kind.contains("Impaired")));

@@ -9,10 +9,34 @@ pub enum Kind {
     Partition(usize, usize),
     /// The second node does not hear the first.
     OneWay(usize, usize),
+    /// The nodes of two sets do not hear each other.
+    Split(Side, Side),
     /// Of what the first sends to the second every so many-th packet is lost.
     Loss(usize, usize, u32),
     /// Something happens to one node.
     At(usize, Local),
+    /// The agent of a node ends in the orderly way, and starts at once.
+    AgentRestarted(usize),
+}
+
+/// A set of nodes, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side(u32);
+
+impl Side {
+    /// These nodes; numbers below 32.
+    pub fn of(nodes: &[usize]) -> Self {
+        Self(nodes.iter().fold(0, |set, node| set | 1 << node))
+    }
+
+    /// Them, in the order of their numbers.
+    pub fn nodes(self) -> Vec<usize> {
+        (0..32).filter(|node| self.has(*node)).collect()
+    }
+
+    fn has(self, node: usize) -> bool {
+        self.0 & 1 << node != 0
+    }
 }
 
 /// A thing that goes wrong at one node.
@@ -34,6 +58,8 @@ pub enum Local {
     Impaired(Treatment),
     /// The device of the pod is down.
     PodLinkDown,
+    /// All processes of the pod are stopped; its kernel answers.
+    PodFrozen,
     /// The node has another underlay address.
     Renumbered,
     /// The node is off.
@@ -91,7 +117,8 @@ impl Kind {
             Self::Partition(one, other) | Self::OneWay(one, other) | Self::Loss(one, other, _) => {
                 vec![one, other]
             }
-            Self::At(node, _) => vec![node],
+            Self::Split(one, other) => [one.nodes(), other.nodes()].concat(),
+            Self::At(node, _) | Self::AgentRestarted(node) => vec![node],
         }
     }
 
@@ -103,7 +130,11 @@ impl Kind {
             Self::Partition(one, other) | Self::OneWay(one, other) | Self::Loss(one, other, _) => {
                 there(one) && there(other)
             }
+            Self::Split(one, other) => {
+                one.has(from) && other.has(to) || one.has(to) && other.has(from)
+            }
             Self::At(node, local) => there(node) && local.takes_packets(agents_carry),
+            Self::AgentRestarted(node) => there(node) && agents_carry,
         }
     }
 }
@@ -113,6 +144,8 @@ impl Local {
         match self {
             // Agents go by the last that they have read, and write nothing that packets need.
             Self::DatastoreLost | Self::DatastoreSlow(_) | Self::DiskFull => false,
+            // Pings are answered by the kernel.
+            Self::PodFrozen => false,
             Self::Frozen | Self::AgentFrozen | Self::AgentKilled | Self::AgentLate => agents_carry,
             Self::Isolated
             | Self::LinkDown
@@ -137,9 +170,19 @@ impl fmt::Display for Kind {
         match *self {
             Self::Partition(one, other) => write!(f, "partition n{} ↔ n{}", one + 1, other + 1),
             Self::OneWay(from, to) => write!(f, "partition n{} → n{}", from + 1, to + 1),
+            Self::Split(one, other) => write!(f, "partition {one} ↔ {other}"),
             Self::Loss(from, to, n) => write!(f, "loss of 1 in {n} n{} → n{}", from + 1, to + 1),
             Self::At(node, local) => write!(f, "n{} {local}", node + 1),
+            Self::AgentRestarted(node) => write!(f, "n{} agent restarted", node + 1),
         }
+    }
+}
+
+/// `n1, n2`.
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.nodes().iter().map(|n| format!("n{}", n + 1)).collect();
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -154,6 +197,7 @@ impl fmt::Display for Local {
             Self::Narrow(mtu) => write!(f, "link of MTU {mtu}"),
             Self::Impaired(treatment) => write!(f, "{treatment}"),
             Self::PodLinkDown => f.write_str("link of its pod down"),
+            Self::PodFrozen => f.write_str("processes of its pod frozen"),
             Self::Renumbered => f.write_str("renumbered"),
             Self::Crashed => f.write_str("crashed"),
             Self::Frozen => f.write_str("frozen"),

@@ -1,7 +1,7 @@
 //! Five seeds of the many.
 
 use anyhow::Result;
-use podlab_scenarios::chaos::endure;
+use podlab_scenarios::chaos::Ordeal;
 use rstest::rstest;
 
 /// Proves that faults that come in any order and overlap leave nothing behind: the cluster is as
@@ -9,6 +9,6 @@ use rstest::rstest;
 #[rstest]
 #[podlab::test]
 async fn a_cluster_survives_chaos(#[values(1, 2, 3, 4, 5)] seed: u64) -> Result<()> {
-    println!("{}", endure(seed).await?);
+    println!("{}", Ordeal::of_seed(seed).endure().await?);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use podlab::{Cluster, Node};
+use podlab::{Cluster, Node, Pod};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
@@ -28,12 +28,41 @@ async fn has_route(node: &Node, to: &str, wanted: bool) -> Result<()> {
     Ok(())
 }
 
-/// What a node that hears nothing of a change must not do, and the others must.
-async fn changes_pass_by(cluster: &Cluster, node: &Node) -> Result<()> {
-    cluster.node(MASTER)?.add_block(NEW).await?;
+/// A block with a pod in it that comes on the master; the pod is reached from `WORKER_2`.
+async fn new_block(cluster: &Cluster) -> Result<Pod> {
+    let master = cluster.node(MASTER)?;
+    master.add_block(NEW).await?;
     has_route(&cluster.node(WORKER_2)?, NEW, true).await?;
+    let new = cluster.add_pod("new", |p| p.on(MASTER).address("192.168.77.5"));
+    let new = new.await?;
+    has_route(&master, "192.168.77.5/32", true).await?;
+    let far = cluster.pod(DEMO_W2)?;
+    assert_eq!(pings(&far, new.address(), COUNT).await?, all(COUNT));
+    Ok(new)
+}
+
+async fn old_block(cluster: &Cluster) -> Result<()> {
+    cluster.remove_pod("new").await?;
+    cluster.node(MASTER)?.remove_block(NEW).await?;
+    Ok(())
+}
+
+/// What a node that hears nothing of a change must not do, and the others must: its pods send
+/// nothing to the new block, and lose nothing on the ways that it knows.
+async fn changes_pass_by(cluster: &Cluster, node: &Node) -> Result<()> {
+    let new = new_block(cluster).await?;
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
+    assert_eq!(pings(&tools, new.address(), COUNT).await?, [].into());
+    has_route(node, NEW, false).await
+}
+
+/// The node learns of it all, of the new block first, and then that it is gone.
+async fn catches_up(cluster: &Cluster, node: &Node) -> Result<()> {
+    has_route(node, NEW, true).await?;
+    let (tools, new) = (cluster.pod(TEST_TOOLS)?, cluster.pod("new")?);
+    assert_eq!(pings(&tools, new.address(), COUNT).await?, all(COUNT));
+    old_block(cluster).await?;
     has_route(node, NEW, false).await
 }
 
@@ -69,10 +98,8 @@ async fn a_node_without_datastore_keeps_what_it_knows(
     if killed {
         node.start_agent().await?;
     }
-    has_route(&node, NEW, true).await?;
     // And from here on it hears of everything again.
-    cluster.node(MASTER)?.remove_block(NEW).await?;
-    has_route(&node, NEW, false).await?;
+    catches_up(&cluster, &node).await?;
     same_soon(&cluster, &before).await
 }
 
@@ -101,9 +128,7 @@ async fn broken_files_keep_the_last_good_state(#[values(1, 2, 3, 4)] seed: u64) 
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     changes_pass_by(&cluster, &node).await?;
     fault.heal().await?;
-    has_route(&node, NEW, true).await?;
-    cluster.node(MASTER)?.remove_block(NEW).await?;
-    has_route(&node, NEW, false).await?;
+    catches_up(&cluster, &node).await?;
     same_soon(&cluster, &before).await?;
     let error = node.corrupt_datastore(seed, 9).await.unwrap_err();
     ensure!(error.to_string().contains("there are 8 files"), "{error}");
@@ -147,6 +172,20 @@ async fn a_slow_datastore_is_late_by_its_delay(
     cluster.node(MASTER)?.remove_block(NEW).await?;
     cluster.remove_pod("late").await?;
     has_route(&node, NEW, false).await?;
+    same_soon(&cluster, &before).await
+}
+
+/// Proves what a slow datastore costs: every packet to what the node has not heard of, and none of
+/// the others; and that what was under way is there at once when the datastore is quick again.
+#[podlab::test]
+async fn what_a_slow_datastore_hides_is_lost_until_it_is_healed() -> Result<()> {
+    let cluster = boot("ebpf").await?;
+    let node = cluster.node(WORKER_1)?;
+    let before = state(&cluster).await?;
+    let fault = node.slow_datastore(Duration::from_secs(600)).await?;
+    changes_pass_by(&cluster, &node).await?;
+    fault.heal().await?;
+    catches_up(&cluster, &node).await?;
     same_soon(&cluster, &before).await
 }
 

@@ -1,8 +1,10 @@
 //! Packets that are lost by count.
 
 use anyhow::{Result, ensure};
+use podlab::capture::{Captured, Filter};
 use podlab::fault::{Direction, Flow, Loss};
-use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
+use podlab::process::Program;
+use podlab_scenarios::seed::{DEMO_W2, HTTP_PORT, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
 use crate::world::{all, all_but, boot, pings, same, state};
@@ -107,5 +109,61 @@ async fn a_nodes_wire_loses_what_is_in_the_tunnel(
         all_but(COUNT, lost)
     );
     assert_eq!(fault.dropped().await?, Some(u64::from(COUNT / 2)));
+    Ok(())
+}
+
+/// Proves that a test can take one segment of one connection: of two that talk at the same time,
+/// between the same addresses, the third segment of the one is lost and sent again, and the other
+/// does not notice.
+#[rstest]
+#[podlab::test]
+async fn the_third_segment_of_one_connection_is_lost(
+    #[values(false, true)] tunnelled: bool,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
+) -> Result<()> {
+    const LOSSY: u16 = 40_001;
+    const OTHER: u16 = 40_002;
+    let cluster = boot(backend).await?;
+    let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    tools.ping(&far).await?;
+    let flow = Flow::tcp().from(&tools).to(&far).from_port(LOSSY);
+    let flow = flow.to_port(HTTP_PORT);
+    let fault = match tunnelled {
+        true => {
+            let loss = Loss::nth(3).only(flow.tunnelled());
+            cluster.lose([WORKER_1], [WORKER_2], loss).await?
+        }
+        false => {
+            let loss = Loss::nth(3).only(flow);
+            tools.wire()?.lose(Direction::Out, loss).await?
+        }
+    };
+    let sent = tools.capture("eth0", &Filter::protocol(6))?;
+    let arrived = far.capture("eth0", &Filter::protocol(6))?;
+    let url = format!("http://{}:{HTTP_PORT}/", far.address());
+    let curl = |port: u16| {
+        let port = port.to_string();
+        Program::new("curl").args(["-sS", "-m", "30", "--local-port", &port, &url])
+    };
+    let (one, other) = tokio::join!(tools.exec(curl(LOSSY)), tools.exec(curl(OTHER)));
+    for page in [one?, other?] {
+        let page = page.success()?.stdout;
+        assert_eq!(page, "<p>Hi from c2c-network-demo-w2</p>");
+    }
+    assert_eq!(fault.dropped().await?, Some(1));
+    let (sent, arrived) = (sent.stop().await?.packets, arrived.stop().await?.packets);
+    // SYN, ACK, and the request, which is the first with a payload.
+    let requests = |packets: &[Captured], port: u16| {
+        let of = packets.iter().filter(|captured| {
+            let tcp = captured.packet.tcp();
+            tcp.is_some_and(|tcp| tcp.source_port == port) && captured.packet.payload_length() > 0
+        });
+        of.count()
+    };
+    // A busy machine may send one more than it has to.
+    let of = |port: u16| (requests(&sent, port), requests(&arrived, port));
+    let (lossy, other) = (of(LOSSY), of(OTHER));
+    ensure!(lossy.0 >= 2 && lossy.1 == lossy.0 - 1, "{lossy:?}");
+    ensure!(other.0 >= 1 && other.1 == other.0, "{other:?}");
     Ok(())
 }

@@ -5,10 +5,13 @@
 )]
 
 mod datastore;
+mod every_kind;
+mod frozen;
 mod links;
 mod loss;
 mod nodes;
 mod partition;
+mod refused;
 mod registry;
 mod shape;
 mod size;

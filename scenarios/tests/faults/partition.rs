@@ -1,10 +1,13 @@
 //! Who does not hear whom.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
-use podlab::Cluster;
 use podlab::capture::Filter;
+use podlab::{Cluster, Node};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
+use tokio::task::JoinSet;
 
 use crate::world::{all, boot, pings, same, state};
 
@@ -60,6 +63,7 @@ async fn a_one_way_partition_lets_the_other_way_pass() -> Result<()> {
         );
         node.exec(set.as_str()).await?.success()?;
     }
+    let before = state(&cluster).await?;
     let cut = cluster.partition_one_way([WORKER_2], [WORKER_1]).await?;
     let at_two = two.capture(two.underlay(), &Filter::protocol(1))?;
     let at_one = one.capture(one.underlay(), &Filter::protocol(1))?;
@@ -70,7 +74,60 @@ async fn a_one_way_partition_lets_the_other_way_pass() -> Result<()> {
     assert_eq!(at_one.stop().await?.packets.len(), both / 2);
     assert_eq!(cut.dropped().await?, Some(u64::from(COUNT)));
     cut.heal().await?;
+    same(&before, &state(&cluster).await?)?;
     assert_eq!(pings(&one, two.address(), COUNT).await?, all(COUNT));
+    Ok(())
+}
+
+/// Which nodes hear which, by the pings that were answered: all of them, or none.
+async fn who_hears_whom(nodes: &[Node]) -> Result<BTreeSet<(String, String)>> {
+    let mut asked = JoinSet::new();
+    for from in nodes {
+        for to in nodes.iter().filter(|to| to.name() != from.name()) {
+            let (from, to) = (from.clone(), to.clone());
+            asked.spawn(async move {
+                let got = pings(&from, to.address(), COUNT).await?;
+                let names = (from.name().to_owned(), to.name().to_owned());
+                ensure!(got.is_empty() || got == all(COUNT), "{names:?}: {got:?}");
+                anyhow::Ok((!got.is_empty()).then_some(names))
+            });
+        }
+    }
+    let mut hears = BTreeSet::new();
+    while let Some(pair) = asked.join_next().await {
+        hears.extend(pair??);
+    }
+    Ok(hears)
+}
+
+/// Proves that two sets of nodes that are cut apart are, every node of the one from every node of
+/// the other in both directions, and that all other pairs hear each other.
+#[podlab::test]
+async fn two_sets_of_nodes_are_cut_apart_in_all_directions() -> Result<()> {
+    let mut spec = Cluster::builder();
+    for number in 1..=5 {
+        spec = spec.node(format!("n{number}"), |node| {
+            node.address(format!("10.12.0.{number}/24"))
+        });
+    }
+    let cluster = spec.boot().await?;
+    let nodes = cluster.nodes();
+    let everybody = who_hears_whom(&nodes).await?;
+    assert_eq!(everybody.len(), 20);
+    let before = state(&cluster).await?;
+    let (some, others) = (["n1", "n4"], ["n2", "n5"]);
+    let cut = cluster.partition(some, others).await?;
+    let across = |(from, to): &(String, String)| {
+        let (from, to) = (from.as_str(), to.as_str());
+        some.contains(&from) && others.contains(&to) || others.contains(&from) && some.contains(&to)
+    };
+    let mut expected = everybody.clone();
+    expected.retain(|pair| !across(pair));
+    assert_eq!(expected.len(), 12);
+    assert_eq!(who_hears_whom(&nodes).await?, expected);
+    cut.heal().await?;
+    same(&before, &state(&cluster).await?)?;
+    assert_eq!(who_hears_whom(&nodes).await?, everybody);
     Ok(())
 }
 

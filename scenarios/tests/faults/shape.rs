@@ -9,7 +9,7 @@ use podlab::packet::IcmpMessage;
 use podlab::process::Program;
 use podlab::suite::Feature;
 use podlab::{Cluster, Pod};
-use podlab_scenarios::seed::{DEMO, DEMO_W2, TEST_TOOLS, WORKER_1};
+use podlab_scenarios::seed::{DEMO, DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
 use crate::world::{SOON, all, boot, pings, same, state};
@@ -36,6 +36,7 @@ async fn stream(from: &Pod, to: &Pod, bytes: u32) -> Result<f64> {
 #[rstest]
 #[case::pod_in(DEMO_W2, Direction::In)]
 #[case::pod_out(TEST_TOOLS, Direction::Out)]
+#[case::node_in("", Direction::In)]
 #[case::node_out("", Direction::Out)]
 #[podlab::test]
 async fn a_limited_wire_carries_its_rate(
@@ -52,7 +53,10 @@ async fn a_limited_wire_carries_its_rate(
     let before = state(&cluster).await?;
     let free = stream(&tools, &far, BYTES).await?;
     let wire = match pod {
-        "" => cluster.node(WORKER_1)?.wire()?,
+        "" => match direction {
+            Direction::In => cluster.node(WORKER_2)?.wire()?,
+            Direction::Out => cluster.node(WORKER_1)?.wire()?,
+        },
         pod => cluster.pod(pod)?.wire()?,
     };
     // A userspace backend on an emulated processor carries little more by itself.

@@ -1,4 +1,4 @@
-//! A cluster to break, pings that are counted, and its state in words.
+//! A cluster to break, and pings that are counted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use podlab::process::Program;
 use podlab::{Cluster, Machine};
 use podlab_scenarios::backend;
 use podlab_scenarios::seed;
+pub(crate) use podlab_scenarios::state::{same, state};
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
@@ -64,65 +65,8 @@ pub(crate) fn all(count: u32) -> BTreeSet<u32> {
     all_but(count, [])
 }
 
-/// What the kernel has of all machines, a line for each thing, in words that do not depend on the
-/// time: devices, addresses, routes, permanent neighbours, queueing disciplines, nftables, mounts.
-pub(crate) async fn state(cluster: &Cluster) -> Result<Vec<String>> {
-    let mut state = state_of(cluster.fabric()).await?;
-    for node in cluster.nodes() {
-        state.extend(state_of(&node).await?);
-    }
-    for pod in cluster.pods() {
-        state.extend(state_of(&pod).await?);
-    }
-    Ok(state)
-}
-
-async fn state_of(machine: &Machine) -> Result<Vec<String>> {
-    let mut lines: Vec<String> = Vec::new();
-    for link in machine.links().await? {
-        lines.push(format!("{link:?}"));
-    }
-    for address in machine.addresses().await? {
-        lines.push(format!("{address:?}"));
-    }
-    for route in machine.routes().await? {
-        lines.push(format!("{route:?}"));
-    }
-    for command in [
-        "ip neigh show nud permanent",
-        "tc qdisc show",
-        "nft -s list ruleset",
-        "cat /proc/self/mounts",
-    ] {
-        let told = machine.exec(command).await?.success()?.stdout;
-        lines.extend(told.lines().map(str::to_owned));
-    }
-    let name = machine.name();
-    Ok(lines
-        .into_iter()
-        .map(|line| format!("{name}: {line}"))
-        .collect())
-}
-
-/// Fails with the lines that are on one side only.
-pub(crate) fn same(before: &[String], after: &[String]) -> Result<()> {
-    let only = |some: &[String], others: &[String], sign: &str| -> Vec<String> {
-        let missing = some.iter().filter(|line| !others.contains(line));
-        missing.map(|line| format!("{sign} {line}")).collect()
-    };
-    let mut lines = only(before, after, "-");
-    lines.extend(only(after, before, "+"));
-    ensure!(lines.is_empty(), "not as before:\n{}", lines.join("\n"));
-    ensure!(before.len() == after.len(), "the same lines, not as often");
-    Ok(())
-}
-
 /// The same, but what the agents put right by themselves may take its time.
 pub(crate) async fn same_soon(cluster: &Cluster, before: &[String]) -> Result<()> {
-    podlab::eventually::eventually("all is as before", SOON, || async {
-        let after = state(cluster).await.map_err(|error| error.to_string())?;
-        same(before, &after).map_err(|error| error.to_string())
-    })
-    .await?;
-    Ok(())
+    // A look at all machines takes its time, too.
+    podlab_scenarios::state::same_soon(cluster, before, 2 * SOON).await
 }

@@ -70,7 +70,8 @@ impl Node {
                         None => Ok(()),
                     }
                 }
-            }))
+            })
+            .after_others())
         };
         let faults = self.live()?.faults();
         let fault = faults.put(placement, self.events(), apply).await?;
