@@ -8,11 +8,13 @@
 )]
 
 mod agents;
+mod connection;
 mod flow;
 mod former;
 mod matrix;
 mod modes;
 mod peers;
+mod phase;
 mod restart;
 
 podlab::suite!();

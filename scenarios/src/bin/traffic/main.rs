@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use nix::sys::socket::{
@@ -40,6 +40,11 @@ enum End {
         count: usize,
         rounds: usize,
     },
+    /// Takes one connection, and sends back what comes.
+    TcpEcho { port: u16 },
+    /// Makes it, sends a number each 10 ms, and prints each that has come back, with the time:
+    /// `17 at 1700000000.123`.
+    TcpBeat { address: Ipv4Addr, port: u16 },
     /// Sends one IPv4 packet, given in hex with its header; the kernel writes the checksum.
     Raw { packet: String },
 }
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
             count,
             rounds,
         } => udp_source((address, port), size, count, rounds),
+        End::TcpEcho { port } => tcp_echo(port),
+        End::TcpBeat { address, port } => tcp_beat(address, port),
         End::Raw { packet } => raw(&packet),
     };
     match outcome {
@@ -93,6 +100,38 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn tcp_echo(port: u16) -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    listening()?;
+    let (mut stream, _) = listener.accept()?;
+    stream.set_nodelay(true)?;
+    let mut number = [0; 8];
+    let mut count = 0;
+    while stream.read_exact(&mut number).is_ok() {
+        stream.write_all(&number)?;
+        count += 1;
+    }
+    Ok(format!("{count}"))
+}
+
+fn tcp_beat(address: Ipv4Addr, port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect((address, port))?;
+    stream.set_nodelay(true)?;
+    for number in 0u64.. {
+        stream.write_all(&number.to_ne_bytes())?;
+        let mut back = [0; 8];
+        stream.read_exact(&mut back)?;
+        if u64::from_ne_bytes(back) != number {
+            return Err(wrong(format!("{back:?} came back for {number}")));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_err(io::Error::other)?.as_secs_f64();
+        println!("{number} at {now:.3}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(String::new())
 }
 
 fn raw(hex: &str) -> io::Result<String> {
