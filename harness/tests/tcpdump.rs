@@ -39,6 +39,8 @@ fn recording(device: &str, link_type: LinkType, packets: Vec<Packet>) -> Recordi
         link_type,
         packets,
         dropped: 0,
+        forgotten: 0,
+        gone: false,
     }
 }
 

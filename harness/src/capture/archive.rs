@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{PcapngError, Recording, save_pcapng};
 use crate::suite;
@@ -32,7 +32,27 @@ pub(super) fn put(recordings: &[Recording]) {
     }
 }
 
+/// Keeps a copy of a capture file.
+pub(super) fn put_file(file: &Path) {
+    let Some(folder) = env::var_os(ARCHIVE_VARIABLE).filter(|folder| !folder.is_empty()) else {
+        return;
+    };
+    let copy = || {
+        let path = name_in(Path::new(&folder))?;
+        let copied = std::fs::copy(file, &path);
+        copied.map_err(|source| PcapngError::new("copy", file, source))
+    };
+    if let Err(error) = copy() {
+        eprintln!("podlab: {ARCHIVE_VARIABLE}: {error}");
+    }
+}
+
 fn write(folder: &Path, recordings: &[Recording]) -> Result<(), PcapngError> {
+    save_pcapng(&name_in(folder)?, recordings)
+}
+
+/// A new file in the folder.
+fn name_in(folder: &Path) -> Result<PathBuf, PcapngError> {
     let test = suite::current().unwrap_or_else(|| "capture".to_owned());
     let prefix = format!("{}-", test.replace("::", "."));
     let named = || -> io::Result<_> {
@@ -44,6 +64,5 @@ fn write(folder: &Path, recordings: &[Recording]) -> Result<(), PcapngError> {
             .tempfile_in(folder)?;
         Ok(named.into_temp_path().keep()?)
     };
-    let path = named().map_err(|source| PcapngError::new("write", folder, source))?;
-    save_pcapng(&path, recordings)
+    named().map_err(|source| PcapngError::new("write", folder, source))
 }

@@ -252,6 +252,15 @@ impl Capture {
         Ok(store.dropped)
     }
 
+    /// What is missing.
+    pub(crate) fn losses(&self) -> Result<Losses, CaptureError> {
+        Ok(Losses {
+            dropped: self.dropped()?,
+            forgotten: 0,
+            gone: self.shared.socket.get_ref().is_gone(),
+        })
+    }
+
     /// Asks `evaluate` now and whenever packets came in; `None` when the time is up. `within` is
     /// taken as it is.
     pub(crate) async fn until<T>(
@@ -397,6 +406,8 @@ impl Shared {
             link_type: self.socket.get_ref().link_type(),
             packets: std::mem::take(&mut store.packets),
             dropped,
+            forgotten: 0,
+            gone: self.socket.get_ref().is_gone(),
         }
     }
 

@@ -79,9 +79,10 @@ pub fn write_pcapng<W: Write>(writer: W, recordings: &[Recording]) -> io::Result
     for (id, recording) in (0..).zip(recordings) {
         let end = recording.packets.iter().map(|packet| packet.time).max();
         let counts = Counts {
-            delivered: recording.packets.len() as u64,
+            delivered: recording.packets.len() as u64 + recording.forgotten,
             dropped: recording.dropped,
-            trimmed: 0,
+            trimmed: recording.forgotten,
+            gone: recording.gone,
         };
         file.statistics(id, end, counts)?;
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::Losses;
 use crate::packet::{ChecksumState, ChecksumVerdict, LinkType, Packet};
 
 /// Which way a packet passed the device.
@@ -61,6 +62,23 @@ pub struct Recording {
     pub packets: Vec<Captured>,
     /// Packets that passed the filter and were lost, because they came faster than they were read.
     pub dropped: u64,
+    /// Older packets that were captured and are not here any more: they had to make room, in memory
+    /// or in the file.
+    pub forgotten: u64,
+    /// The device was removed while it was captured. What passed one of its name later is not here.
+    pub gone: bool,
+}
+
+impl Recording {
+    /// What is missing.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        Losses {
+            dropped: self.dropped,
+            forgotten: self.forgotten,
+            gone: self.gone,
+        }
+    }
 }
 
 impl fmt::Display for Direction {

@@ -233,6 +233,14 @@ impl CaptureSocket {
         Ok(statistics(&self.socket)?.tp_drops.into())
     }
 
+    /// Whether the device was removed: no packet will come any more. One that is down may come up
+    /// again.
+    pub(super) fn is_gone(&self) -> bool {
+        /// What the kernel sets in place of the index of a device that was removed.
+        const REMOVED: i32 = -1;
+        link_of(&self.socket).is_ok_and(|address| address.sll_ifindex == REMOVED)
+    }
+
     /// Lets no further packet in. What was let in before stays readable.
     pub(super) fn close_filter(&self) -> io::Result<()> {
         let nothing = (!Filter::everything()).program().to_socket_filter();
@@ -345,11 +353,15 @@ fn link_address(index: u32) -> SockAddr {
 
 /// The kernel's number for the kind of device that a packet socket is bound to (`ARPHRD_…`).
 fn hardware_type(socket: &Socket) -> io::Result<u16> {
+    Ok(link_of(socket)?.sll_hatype)
+}
+
+/// The address that a packet socket is bound to.
+fn link_of(socket: &Socket) -> io::Result<libc::sockaddr_ll> {
     let address = socket.local_addr()?;
     // SAFETY: the storage behind the pointer is larger than a sockaddr_ll, aligned for it and
     // initialised, and the address of a packet socket is one.
-    let address = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
-    Ok(address.sll_hatype)
+    Ok(unsafe { *address.as_ptr().cast::<libc::sockaddr_ll>() })
 }
 
 fn link_type(arphrd: u16) -> Option<LinkType> {

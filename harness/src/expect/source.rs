@@ -50,9 +50,9 @@ impl Source<'_> {
             Kind::Set(set) => set.at(tap, 0),
             Kind::Capture(capture) => {
                 let packets = capture.packets();
-                Ok((packets, lost(capture.dropped()?)))
+                Ok((packets, capture.losses()?))
             }
-            Kind::Recording(recording) => Ok((recording.packets.clone(), lost(recording.dropped))),
+            Kind::Recording(recording) => Ok((recording.packets.clone(), recording.losses())),
         }
     }
 
@@ -76,12 +76,5 @@ impl Source<'_> {
             Kind::Capture(capture) => capture.events().cloned(),
             Kind::Recording(_) => None,
         }
-    }
-}
-
-fn lost(dropped: u64) -> Losses {
-    Losses {
-        dropped,
-        forgotten: 0,
     }
 }

@@ -42,6 +42,8 @@ fn recording(packets: impl IntoIterator<Item = Vec<u8>>) -> Recording {
         link_type: LinkType::Ip,
         packets: packets.map(|(at, packet)| captured(at, packet)).collect(),
         dropped: 0,
+        forgotten: 0,
+        gone: false,
     }
 }
 

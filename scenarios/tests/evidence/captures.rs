@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use podlab::capture::{Filter, Tap, read_pcapng};
 use podlab::eventually::eventually;
+use podlab::expect::{ANYBODY, arp, icmp};
 use podlab::packet::IcmpMessage;
+use podlab::probe::icmp::PingOptions;
 use podlab_scenarios::seed::{
     self, DEMO, DEMO_W2, HTTP_PORT, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1, WORKER_2,
 };
@@ -252,6 +254,95 @@ async fn memory_and_file_are_bounded_and_what_went_is_told() -> Result<()> {
     let newest = &in_file[in_file.len() - kept.len()..];
     assert_eq!(newest, kept, "the newest are in both");
     assert!(in_file.len() > kept.len() && in_file.len() < 2 * PINGS as usize);
+    // Neither what is in memory nor the file proves any absence, and both say how much is missing.
+    let recording = &set.recordings()[0];
+    assert_eq!(recording.forgotten, losses.forgotten);
+    recording.on().none(arp()).now().expect_err("who knows");
+    let from_file = &read_pcapng(&file)?[0];
+    let missing = 2 * PINGS - from_file.packets.len() as u64;
+    assert_eq!((from_file.forgotten, from_file.dropped), (missing, 0));
+    let error = from_file.on().none(arp()).now().expect_err("who knows");
+    let words = format!("packets are missing ({missing} packets forgotten)");
+    assert!(error.to_string().contains(&words), "{error}");
+    Ok(())
+}
+
+/// A tap whose device went with a crash sees nothing of the device that comes back under its name:
+/// its silence must not pass for that of the network.
+#[podlab::test]
+async fn a_tap_whose_device_was_removed_proves_no_absence() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let n2 = cluster.node(WORKER_2)?;
+    let (_folder, file) = folder()?;
+    let set = cluster
+        .capture()
+        .path(&from, &to)
+        .file(&file)
+        .start()
+        .await?;
+    let (tap, other) = (n2.underlay_tap(), from.own_tap());
+    let nothing = || set.on(&tap).none(icmp(ANYBODY, ANYBODY));
+    nothing().now()?;
+    n2.crash().await?.heal().await?;
+    eventually("the pod is back", SOON, || from.ping(&to)).await?;
+    assert!(set.losses_at(&tap)?.gone && !set.losses_at(&other)?.gone);
+    let error = nothing().now().expect_err("the ping passed another device");
+    assert!(
+        error.to_string().contains("its device was removed"),
+        "{error}"
+    );
+    let none = set.on(&tap).exactly(0, icmp(ANYBODY, ANYBODY)).now();
+    none.expect_err("as little");
+    // A device that was down for a while is whole.
+    set.on(&other).none(arp().target(&to)).now()?;
+    set.stop()?;
+    let recordings = read_pcapng(&file)?;
+    let gone = |tap: &Tap| {
+        recordings
+            .iter()
+            .any(|one| one.device == tap.as_str() && one.gone)
+    };
+    assert!(gone(&tap) && !gone(&other));
+    Ok(())
+}
+
+/// Packets that the kernel threw away because nobody read them fast enough are missing in a set as
+/// they are in a single capture, in memory and in the file.
+#[podlab::test]
+async fn packets_that_the_kernel_threw_away_are_counted_and_prove_no_absence() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO)?);
+    let (_folder, file) = folder()?;
+    let set = cluster.capture().device(&from, "eth0").kernel_memory(4096);
+    let set = set.file(&file).start().await?;
+    let tap = from.own_tap();
+    let flood = || async {
+        // Fragments come in bursts that no reader can be in between of.
+        let options = PingOptions {
+            payload: 60_000,
+            ..PingOptions::default()
+        };
+        from.ping_with(&to, &options)
+            .await
+            .map_err(|error| error.to_string())?;
+        match set.losses().dropped {
+            0 => Err("nothing was lost".to_owned()),
+            _ => Ok(()),
+        }
+    };
+    eventually("packets are lost", SOON, flood).await?;
+    set.stop()?;
+    let losses = set.losses_at(&tap)?;
+    let error = set.on(&tap).none(arp()).now().expect_err("who knows");
+    let words = format!("{} packets lost", losses.dropped);
+    assert!(error.to_string().contains(&words), "{error}");
+    let from_file = &read_pcapng(&file)?[0];
+    assert_eq!(
+        (from_file.dropped, from_file.forgotten),
+        (losses.dropped, 0)
+    );
+    from_file.on().none(arp()).now().expect_err("who knows");
     Ok(())
 }
 

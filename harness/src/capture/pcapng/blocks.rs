@@ -61,7 +61,12 @@ pub(super) struct Counts {
     pub(super) dropped: u64,
     /// Read, written, and removed from the file again to keep it small.
     pub(super) trimmed: u64,
+    /// The device was removed.
+    pub(super) gone: bool,
 }
+
+/// What the statistics of a device say that was removed.
+pub(super) const GONE: &str = "the device was removed while it was captured";
 
 impl<W: Write> Blocks<W> {
     /// Begins a file. `comment` is what its section has to say of itself.
@@ -176,6 +181,9 @@ impl<W: Write> Blocks<W> {
         if counts.trimmed > 0 {
             let comment = format!("{} older packets are not in this file", counts.trimmed);
             options.push(InterfaceStatisticsOption::Comment(comment.into()));
+        }
+        if counts.gone {
+            options.push(InterfaceStatisticsOption::Comment(GONE.into()));
         }
         self.write(InterfaceStatisticsBlock {
             interface_id: id,

@@ -154,6 +154,13 @@ impl ContinuousFile {
         }
     }
 
+    /// The device of an interface was removed.
+    pub(in crate::capture) fn gone(&mut self, interface: u32) {
+        if let Some(counts) = self.counts.get_mut(interface as usize) {
+            counts.gone = true;
+        }
+    }
+
     /// There are packets that a flush may write.
     pub(in crate::capture) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -248,7 +255,20 @@ impl ContinuousFile {
         let mut next = NamedTempFile::new_in(folder)?;
         readable_by_all(next.as_file())?;
         let interfaces = self.blocks.interfaces().to_vec();
-        let head = Blocks::begin(Vec::new(), interfaces, Some(comment))?.into_inner();
+        let mut head = Blocks::begin(Vec::new(), interfaces, Some(comment))?;
+        // Also for whoever reads a file that a SIGKILL has ended.
+        for (id, counts) in (0..).zip(&self.counts) {
+            let delivered = counts.trimmed;
+            head.statistics(
+                id,
+                self.last,
+                Counts {
+                    delivered,
+                    ..*counts
+                },
+            )?;
+        }
+        let head = head.into_inner();
         next.write_all(&head)?;
         self.file.seek(SeekFrom::Start(middle.offset))?;
         let kept = self.length - middle.offset;

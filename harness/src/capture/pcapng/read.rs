@@ -13,7 +13,7 @@ use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::PcapngError;
-use super::blocks::{CHECKSUM_NOT_READY, OUTBOUND, io_error};
+use super::blocks::{CHECKSUM_NOT_READY, GONE, OUTBOUND, io_error};
 use crate::capture::{Captured, Direction, Recording};
 use crate::packet::{ChecksumState, LinkType, Packet};
 
@@ -65,6 +65,8 @@ pub fn read_pcapng_from(reader: impl Read) -> io::Result<Vec<Recording>> {
                     link_type,
                     packets: Vec::new(),
                     dropped: 0,
+                    forgotten: 0,
+                    gone: false,
                 });
             }
             Block::EnhancedPacket(packet) => {
@@ -75,8 +77,19 @@ pub fn read_pcapng_from(reader: impl Read) -> io::Result<Vec<Recording>> {
             Block::InterfaceStatistics(statistics) => {
                 let recording = of_interface(&mut recordings, statistics.interface_id)?;
                 for option in &statistics.options {
-                    if let InterfaceStatisticsOption::IsbOsDrop(dropped) = option {
-                        recording.dropped = *dropped;
+                    match option {
+                        InterfaceStatisticsOption::IsbOsDrop(dropped) => {
+                            recording.dropped = *dropped;
+                        }
+                        // Of all that were delivered so far those that are not in the file.
+                        InterfaceStatisticsOption::IsbUsrDeliv(delivered) => {
+                            let here = recording.packets.len() as u64;
+                            recording.forgotten = delivered.saturating_sub(here);
+                        }
+                        InterfaceStatisticsOption::Comment(text) if *text == GONE => {
+                            recording.gone = true;
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -32,6 +32,8 @@ fn recording(device: &str, link_type: LinkType, packets: Vec<Captured>) -> Recor
         link_type,
         packets,
         dropped: 7,
+        forgotten: 0,
+        gone: false,
     }
 }
 

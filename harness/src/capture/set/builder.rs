@@ -32,6 +32,7 @@ pub struct CaptureBuilder {
     filter: Filter,
     file: Place,
     memory: usize,
+    kernel: usize,
     file_limit: u64,
 }
 
@@ -67,6 +68,7 @@ impl CaptureBuilder {
             filter: Filter::everything(),
             file: Place::Default,
             memory: MEMORY,
+            kernel: KERNEL,
             file_limit: FILE,
         }
     }
@@ -125,6 +127,13 @@ impl CaptureBuilder {
         self
     }
 
+    /// Has the kernel hold about so many bytes of packets that were not read yet, for each device;
+    /// 8 MiB without, of which the kernel makes twice as much.
+    pub fn kernel_memory(mut self, bytes: usize) -> Self {
+        self.kernel = bytes;
+        self
+    }
+
     /// Lets the file grow to about so many bytes; 256 MiB without. Then its older half is removed.
     pub fn file_limit(mut self, bytes: u64) -> Self {
         self.file_limit = bytes;
@@ -149,7 +158,7 @@ impl CaptureBuilder {
             // One thread in the namespace for all of its devices.
             let opened = machine.namespaces().run(|| {
                 let open = |device: &Device| {
-                    CaptureSocket::open_with_buffer(&device.name, &self.filter, KERNEL)
+                    CaptureSocket::open_with_buffer(&device.name, &self.filter, self.kernel)
                 };
                 of_machine.iter().map(open).collect::<Vec<_>>()
             })?;

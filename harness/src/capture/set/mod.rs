@@ -16,7 +16,8 @@
 //! # What it costs
 //!
 //! Memory is bounded: for each device the kernel holds at most 16 MiB of packets that were not
-//! read yet, and the process the newest 16 MiB ([`CaptureBuilder::memory`]). The file has at most
+//! read yet, and the process the newest 16 MiB ([`CaptureBuilder::memory`]). So a set of 40 devices
+//! takes at most 1,280 MiB, and little while little passes: say less where many are busy. The file has at most
 //! 256 MiB ([`CaptureBuilder::file_limit`]); beyond that its older half is removed, and its
 //! section header says how many packets that were. What was lost, and what was forgotten, is
 //! counted ([`CaptureSet::losses`]), and an expectation that needs every packet fails then.
@@ -24,7 +25,9 @@
 //! # What it does not see
 //!
 //! Devices that are made after the start. Those of a pod that is added later have to be tapped by
-//! a set of their own.
+//! a set of their own. A device that is removed, as by the crash of its node, and made anew under
+//! its name is another one: the tap says that its device is [gone](Losses::gone), and proves no
+//! absence any more.
 
 mod builder;
 mod folder;
@@ -106,6 +109,8 @@ pub struct Losses {
     pub dropped: u64,
     /// Older packets that had to make room in memory. The file may still have them.
     pub forgotten: u64,
+    /// The device was removed: what passes one of its name that is made later is not seen.
+    pub gone: bool,
 }
 
 impl Losses {
@@ -118,11 +123,20 @@ impl Losses {
 
 impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dropped, forgotten } = self;
+        let Self {
+            dropped,
+            forgotten,
+            gone,
+        } = self;
         match (dropped, forgotten) {
-            (dropped, 0) => write!(f, "{dropped} packets lost"),
-            (0, forgotten) => write!(f, "{forgotten} packets forgotten"),
-            _ => write!(f, "{dropped} packets lost and {forgotten} forgotten"),
+            (0, 0) if *gone => return f.write_str("its device was removed"),
+            (dropped, 0) => write!(f, "{dropped} packets lost")?,
+            (0, forgotten) => write!(f, "{forgotten} packets forgotten")?,
+            _ => write!(f, "{dropped} packets lost and {forgotten} forgotten")?,
+        }
+        match gone {
+            true => f.write_str(", and its device was removed"),
+            false => Ok(()),
         }
     }
 }
@@ -306,6 +320,8 @@ impl CaptureSet {
             link_type: state.socket.link_type(),
             packets: state.store.packets(0).collect(),
             dropped: state.dropped,
+            forgotten: state.store.forgotten(),
+            gone: state.socket.is_gone(),
         });
         recordings.collect()
     }
@@ -395,7 +411,11 @@ impl Drop for CaptureSet {
         // Whoever wants to know whether the file is whole calls `stop` himself.
         self.stop().ok();
         if archive::is_wanted() {
-            archive::put(&self.recordings());
+            match &self.file {
+                // It has more than what is in memory.
+                Some(file) => archive::put_file(file),
+                None => archive::put(&self.recordings()),
+            }
         }
         match &self.scope {
             // It may be the evidence of a test that ends right now.
@@ -437,6 +457,7 @@ impl State {
         each.fold(Losses::default(), |sum, one| Losses {
             dropped: sum.dropped + one.dropped,
             forgotten: sum.forgotten + one.forgotten,
+            gone: sum.gone || one.gone,
         })
     }
 }
@@ -446,6 +467,7 @@ impl TapState {
         Losses {
             dropped: self.dropped,
             forgotten: self.store.forgotten(),
+            gone: self.socket.is_gone(),
         }
     }
 }

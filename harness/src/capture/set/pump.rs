@@ -144,7 +144,8 @@ impl State {
                     tap.store.push(frame);
                 }
                 Err(Errno::EINTR) => {}
-                // Said once when the device goes down; packets come again when it is up.
+                // Said once when the device goes down, or is removed, which the socket tells. Packets
+                // come again when it is up.
                 Err(Errno::ENETDOWN) => {}
                 Err(Errno::EAGAIN) => break,
                 Err(errno) => {
@@ -181,6 +182,11 @@ impl State {
                 if let Some(file) = &mut self.file {
                     file.lost(number, tap.dropped);
                 }
+            }
+            if let Some(file) = &mut self.file
+                && tap.socket.is_gone()
+            {
+                file.gone(number);
             }
         }
         if self.file_error.is_none()
