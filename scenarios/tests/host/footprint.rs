@@ -1,6 +1,8 @@
 //! What a run has on the host while it lives, and what is left of it afterwards.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -29,6 +31,15 @@ pub(crate) struct Footprint {
     marker: String,
     pub(crate) processes: BTreeSet<u32>,
     pub(crate) namespaces: BTreeSet<Namespace>,
+    /// How many of the processes are agents.
+    pub(crate) agents: usize,
+}
+
+/// Namespaces of a run that are held open: as long as they are, the kernel gives their numbers to
+/// nobody else, and whoever has one of these numbers has the run's namespace.
+pub(crate) struct Held {
+    numbers: BTreeSet<Namespace>,
+    files: Vec<File>,
 }
 
 impl Host {
@@ -87,10 +98,16 @@ impl Host {
             }
         })
         .await?;
-        let links: Vec<_> = links()?.difference(&self.links).cloned().collect();
-        ensure!(links.is_empty(), "new links on the host: {links:?}");
-        let mounts: Vec<_> = mounts()?.difference(&self.mounts).cloned().collect();
-        ensure!(mounts.is_empty(), "new mounts on the host: {mounts:?}");
+        let changed = |before: &BTreeSet<String>, now: &BTreeSet<String>| -> Vec<String> {
+            before.symmetric_difference(now).cloned().collect()
+        };
+        let links = changed(&self.links, &links()?);
+        ensure!(links.is_empty(), "new or lost links of the host: {links:?}");
+        let mounts = changed(&self.mounts, &mounts()?);
+        ensure!(
+            mounts.is_empty(),
+            "new or lost mounts of the host: {mounts:?}"
+        );
         let cgroups: Vec<_> = cgroups().difference(&self.cgroups).cloned().collect();
         ensure!(cgroups.is_empty(), "new control groups: {cgroups:?}");
         let files: Vec<_> = files().difference(&self.files).cloned().collect();
@@ -101,6 +118,27 @@ impl Host {
             .filter(|entry| entry.file_name() != "target")
             .collect();
         ensure!(home.is_empty(), "files in the run's home: {home:?}");
+        Ok(())
+    }
+
+    /// Fails unless the namespaces of a run are nobody's but the caller's.
+    pub(crate) async fn assert_nobody_has(&self, held: &Held, limit: Duration) -> Result<()> {
+        let own = std::process::id();
+        eventually("nobody has a namespace of the run", limit, || async {
+            let others = process_ids().into_iter().filter(|id| *id != own);
+            let holders: Vec<_> = others
+                .filter_map(|id| {
+                    let has = namespaces_of(id);
+                    let has: Vec<_> = has.intersection(&held.numbers).cloned().collect();
+                    (!has.is_empty()).then_some((id, has))
+                })
+                .collect();
+            match holders.is_empty() {
+                true => Ok(()),
+                false => Err(format!("{holders:?}")),
+            }
+        })
+        .await?;
         Ok(())
     }
 }
@@ -117,11 +155,38 @@ impl Footprint {
         };
         let processes: BTreeSet<u32> = process_ids().into_iter().filter(marked).collect();
         let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
+        let agents = processes.iter().filter(|id| {
+            let name = std::fs::read_to_string(format!("/proc/{id}/comm"));
+            name.is_ok_and(|name| name.trim() == "podlab-agent")
+        });
         Ok(Self {
             marker: marker.to_owned(),
+            agents: agents.count(),
             processes,
             namespaces,
         })
+    }
+
+    /// Holds its namespaces, as far as they are still there.
+    pub(crate) fn hold(&self, host: &Host) -> Held {
+        let own = self.own_namespaces(host);
+        let mut held = Held {
+            numbers: BTreeSet::new(),
+            files: Vec::new(),
+        };
+        for path in self.processes.iter().flat_map(|id| namespace_paths(*id)) {
+            // Which one it is, is asked of what was opened.
+            let Ok(file) = File::open(path) else { continue };
+            let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            let number = opened.map(|link| link.to_string_lossy().into_owned());
+            if let Ok(number) = number
+                && own.contains(&number)
+                && held.numbers.insert(number)
+            {
+                held.files.push(file);
+            }
+        }
+        held
     }
 
     /// Those that are not the host's own.
@@ -142,22 +207,31 @@ fn process_ids() -> BTreeSet<u32> {
 
 /// The namespaces that a process lives in or holds open.
 fn namespaces_of(process: u32) -> BTreeSet<Namespace> {
-    let folders = ["ns", "fd"].map(|folder| PathBuf::from(format!("/proc/{process}/{folder}")));
-    let links = folders.iter().flat_map(|folder| {
-        names_in(folder)
-            .into_iter()
-            .filter_map(|name| std::fs::read_link(folder.join(name)).ok())
-    });
+    let links = namespace_paths(process).into_iter();
+    let links = links.filter_map(|path| std::fs::read_link(path).ok());
     let targets = links.filter_map(|target| target.to_str().map(str::to_owned));
+    targets.filter(|target| is_namespace(target)).collect()
+}
+
+/// Where `/proc` has the namespaces that a process lives in or holds open.
+fn namespace_paths(process: u32) -> Vec<PathBuf> {
+    let folders = ["ns", "fd"].map(|folder| PathBuf::from(format!("/proc/{process}/{folder}")));
+    let paths = folders.iter().flat_map(|folder| {
+        let names = names_in(folder).into_iter();
+        names.map(|name| folder.join(name)).collect::<Vec<_>>()
+    });
+    let of_namespaces = |path: &PathBuf| {
+        let target = std::fs::read_link(path);
+        target.is_ok_and(|target| target.to_str().is_some_and(is_namespace))
+    };
+    paths.filter(of_namespaces).collect()
+}
+
+fn is_namespace(target: &str) -> bool {
     // A socket or an eventfd is written the same way, `kind:[inode]`.
     const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-    targets
-        .filter(|target| {
-            target
-                .split_once(":[")
-                .is_some_and(|(kind, _)| KINDS.contains(&kind))
-        })
-        .collect()
+    let kind = target.split_once(":[").map(|(kind, _)| kind);
+    kind.is_some_and(|kind| KINDS.contains(&kind))
 }
 
 fn links() -> Result<BTreeSet<String>> {

@@ -1,16 +1,17 @@
 //! Runs that are killed at random instants, and the host a second later.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use podlab::fault::Random;
 
-use super::footprint::Host;
+use super::footprint::{Footprint, Held, Host};
 
 const CROWD: &str = env!("CARGO_BIN_EXE_crowd");
 /// Environment variables: how many runs are killed, and the seed that chooses the instants.
@@ -18,10 +19,17 @@ const KILLS: &str = "PODLAB_KILLS";
 const SEED: &str = "PODLAB_SEED";
 /// What an ordinary run of the tests has time for; `make leaks` kills 200.
 const FEW: usize = 24;
-/// How long the kernel may take to take down what a killed run had. Beside other tests, which make
-/// and destroy namespaces by the hundred in the kernel's one queue for that, it takes longer.
-const ALONE: Duration = Duration::from_secs(1);
-const IN_COMPANY: Duration = Duration::from_secs(15);
+/// How long the kernel may take to take down what a killed run had, before the patience factor.
+const SOON: Duration = Duration::from_secs(1);
+/// The same where others want all processors all the time: beside other tests, which make and
+/// destroy namespaces by the hundred in the kernel's one queue for that, it takes longer.
+const LATE: Duration = Duration::from_secs(15);
+/// Of so many runs that are killed agents have to be there, in percent.
+const AT_WORK: usize = 75;
+/// The part of a run in which there may be no agents yet.
+const BEGINNING: f64 = 0.3;
+/// For which part of the time somebody waits for a processor on a machine that is busy.
+const BUSY: f64 = 0.3;
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +42,18 @@ enum Victim {
     Worker,
     /// Who started the run.
     Parent,
+    /// Everybody in the run's process group, as by Ctrl-C in a terminal.
+    Group,
 }
 
-const ENDS: [(Victim, Signal); 6] = [
+const ENDS: [(Victim, Signal); 7] = [
     (Victim::Supervisor, Signal::SIGKILL),
     (Victim::Worker, Signal::SIGKILL),
     (Victim::Init, Signal::SIGKILL),
     (Victim::Parent, Signal::SIGKILL),
     (Victim::Supervisor, Signal::SIGINT),
     (Victim::Supervisor, Signal::SIGTERM),
+    (Victim::Group, Signal::SIGINT),
 ];
 
 /// A run below a shell that waits for it.
@@ -67,6 +78,7 @@ impl Run {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .context("start a shell")?;
         Ok(Self { shell, marker })
@@ -77,6 +89,10 @@ impl Run {
     /// it from a parent that went away long ago.
     fn end(&self, victim: Victim, signal: Signal) -> Result<()> {
         let shell = self.shell.id();
+        if let Victim::Group = victim {
+            let group = Pid::from_raw(shell.cast_signed());
+            return killpg(group, signal).context("send a signal to the group");
+        }
         let supervisor = child_of(shell);
         let init = || supervisor.and_then(child_of);
         let chosen = match victim {
@@ -88,6 +104,7 @@ impl Run {
             }
             Victim::Supervisor => supervisor,
             Victim::Init => init().or(supervisor),
+            Victim::Group => unreachable!("sent above"),
             Victim::Worker => init().and_then(child_of).or_else(init).or(supervisor),
         };
         // A run that has ended by itself has been killed by nobody.
@@ -118,15 +135,6 @@ fn suite() -> Option<PathBuf> {
     programs.max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok())
 }
 
-/// How long what was killed may take to be gone.
-fn limit() -> Duration {
-    // `make leaks` runs nothing else.
-    match std::env::var_os(KILLS) {
-        Some(_) => ALONE,
-        None => IN_COMPANY,
-    }
-}
-
 fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> Result<T> {
     let Ok(text) = std::env::var(name) else {
         return Ok(otherwise);
@@ -135,8 +143,25 @@ fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> Result<T>
     number.with_context(|| format!("{name} is {text:?}, not a number"))
 }
 
+/// A program whose runs are killed.
+struct Prey {
+    program: PathBuf,
+    /// Runs are killed so long after their start at the latest.
+    window: Duration,
+    runs: usize,
+    /// How many of them had agents when they were killed.
+    at_work: usize,
+}
+
+/// What became of a run that was killed.
+struct Killed {
+    at_work: bool,
+    took: Duration,
+}
+
 /// Proves that however and whenever a run ends, a second later there is nothing of it on the host:
-/// no process, so no namespace, no link, no mount, no control group, no file.
+/// no process, no namespace that somebody else holds, no link, no mount, no control group, no file;
+/// and that the host has all that it had.
 #[tokio::test]
 async fn nothing_stays_whenever_a_run_is_killed() -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -144,25 +169,58 @@ async fn nothing_stays_whenever_a_run_is_killed() -> Result<()> {
     let kills = from_environment(KILLS, FEW)?;
     let mut random = Random::new(seed);
     let host = Host::before()?;
-    let programs: Vec<PathBuf> = [Some(CROWD.into()), suite()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let window = boot_time(&host).await? * 3 / 2;
+    let mut prey = Vec::new();
+    // The crowd stays until it is killed.
+    prey.push(prey_of(&host, CROWD.into(), &["--once"], 2.0).await?);
+    match suite() {
+        // A suite ends by itself.
+        Some(suite) => prey.push(prey_of(&host, suite, &[], 0.7).await?),
+        None => ensure!(
+            std::env::var_os("CI").is_none(),
+            "no suite was built beside this one"
+        ),
+    }
+    let count = prey.len();
+    let mut slowest = Duration::ZERO;
     for number in 0..kills {
-        let program = &programs[number / ENDS.len() % programs.len()];
+        let prey = &mut prey[number / ENDS.len() % count];
         let (victim, signal) = ENDS[number % ENDS.len()];
-        let instant = window.mul_f64(f64::from(random.below(1000)) / 1000.0);
-        kill_once(&host, program, victim, signal, instant)
+        let share = f64::from(random.below(1000)) / 1000.0;
+        // One in six while the run begins; the others when there is most to be left.
+        let share = match number % 6 {
+            5 => BEGINNING * share,
+            _ => BEGINNING + (1.0 - BEGINNING) * share,
+        };
+        let instant = prey.window.mul_f64(share);
+        let killed = kill_once(&host, &prey.program, victim, signal, instant)
             .await
             .with_context(|| {
+                let program = prey.program.display();
                 format!(
-                    "{}: {victim:?} got {signal} after {instant:?}, kill {number} of {SEED}={seed}",
-                    program.display()
+                    "{program}: {victim:?} got {signal} after {instant:?}, kill {number} of {SEED}={seed}",
                 )
             })?;
+        prey.runs += 1;
+        prey.at_work += usize::from(killed.at_work);
+        slowest = slowest.max(killed.took);
     }
-    println!("{kills} runs of {programs:?} killed within {window:?}, {SEED}={seed}");
+    let (mut runs, mut at_work) = (0, 0);
+    for of in prey.iter().filter(|of| of.runs > 0) {
+        println!(
+            "{}: {} runs killed within {:.1?}, {} of them with agents at work",
+            of.program.display(),
+            of.runs,
+            of.window,
+            of.at_work
+        );
+        runs += of.runs;
+        at_work += of.at_work;
+    }
+    println!("all was gone after {slowest:.1?} at the latest; {SEED}={seed}");
+    ensure!(
+        at_work * 100 >= runs * AT_WORK,
+        "only {at_work} of {runs} runs had agents when they were killed, {SEED}={seed}"
+    );
     Ok(())
 }
 
@@ -172,43 +230,91 @@ async fn kill_once(
     victim: Victim,
     signal: Signal,
     instant: Duration,
-) -> Result<()> {
+) -> Result<Killed> {
     let mut run = Run::start(host, program)?;
     // The instant is the point of this test; no event announces it.
     tokio::time::sleep(instant).await;
+    let alive = Footprint::of(&run.marker)?;
+    let held = alive.hold(host);
     run.end(victim, signal)?;
-    let cleaned = host.assert_nothing_of(&run.marker, limit()).await;
+    let cleaned = is_clean(host, &run.marker, &held).await;
     // Whatever is left would be in the way of the next.
     run.shell.kill().ok();
     let output = run.shell.wait_with_output()?;
-    cleaned?;
+    let took = cleaned?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(!errors.contains("left something behind"), "{errors}");
-    Ok(())
+    let at_work = alive.agents > 0;
+    Ok(Killed { at_work, took })
 }
 
-/// How long the crowd takes to be up, on this machine and now.
-async fn boot_time(host: &Host) -> Result<Duration> {
+/// Returns how long it took until nothing was left; an error when that was too long, on a machine
+/// that had the time.
+async fn is_clean(host: &Host, marker: &str, held: &Held) -> Result<Duration> {
+    let (begin, waited) = (Instant::now(), waiting());
+    host.assert_nothing_of(marker, LATE).await?;
+    host.assert_nobody_has(held, LATE).await?;
+    let took = begin.elapsed();
+    if took <= podlab::patience::scaled(SOON)? {
+        return Ok(took);
+    }
+    let busy = match (waited, waiting()) {
+        (Some(before), Some(after)) => (after - before).div_duration_f64(took),
+        // A kernel that does not tell: by the load of the last minute for each processor.
+        _ => load()?,
+    };
+    ensure!(
+        busy > BUSY,
+        "it took {took:.1?} until all was gone, and the machine was not busy ({busy:.2})"
+    );
+    println!("all was gone after {took:.1?}, on a machine that was busy ({busy:.2})");
+    Ok(took)
+}
+
+/// For how long, since the kernel's start, somebody has waited for a processor.
+fn waiting() -> Option<Duration> {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let (_, total) = pressure.lines().next()?.split_once("total=")?;
+    Some(Duration::from_micros(total.parse().ok()?))
+}
+
+fn load() -> Result<f64> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let minute: f64 = load.split(' ').next().context("no load")?.parse()?;
+    let processors = std::thread::available_parallelism()?.get();
+    Ok(minute / processors as f64)
+}
+
+/// A program, and when its runs are killed: within `factor` times of what it takes to the end.
+async fn prey_of(host: &Host, program: PathBuf, arguments: &[&str], factor: f64) -> Result<Prey> {
     let start = Instant::now();
     let marker = host.new_marker();
-    let output = Command::new(CROWD)
-        .arg("--once")
+    let output = Command::new(&program)
+        .args(arguments)
+        .current_dir(host.home())
         .env(Host::MARKER, &marker)
         .output()?;
+    // A suite is no worse for this where it skips or fails what this machine has no time for.
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(
-        output.status.success(),
-        "crowd: {}\n{errors}",
+        output.status.success() || arguments.is_empty(),
+        "{}: {}\n{errors}",
+        program.display(),
         output.status
     );
-    let time = start.elapsed();
-    host.assert_nothing_of(&marker, limit()).await?;
-    Ok(time)
+    let window = start.elapsed().mul_f64(factor);
+    host.assert_nothing_of(&marker, LATE).await?;
+    Ok(Prey {
+        program,
+        window,
+        runs: 0,
+        at_work: 0,
+    })
 }
 
-/// Proves that the kernel has really taken the namespaces down soon after a kill (within a second
-/// under `make leaks`), those too that no process shows: where there may be 45 network namespaces a run that needs 42 of them
-/// finds room again.
+/// Proves that the kernel has really taken the namespaces down soon after a kill, those too that no
+/// process shows: where there may be 45 network namespaces a run that needs 42 of them finds room
+/// again.
 #[test]
 fn the_kernel_takes_down_every_namespace_of_a_killed_run() -> Result<()> {
     const SCRIPT: &str = r#"
@@ -220,7 +326,7 @@ fn the_kernel_takes_down_every_namespace_of_a_killed_run() -> Result<()> {
             if [ "$(date +%s%N)" -gt "$give_up" ]; then echo "$errors" >&2; exit 1; fi
           done
         done"#;
-    let patience = podlab::patience::scaled(limit())?;
+    let patience = podlab::patience::scaled(LATE)?;
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-euc", SCRIPT])
         .env("CROWD", CROWD)
