@@ -46,6 +46,12 @@ e2e-rootless: setup build ## all scenarios as an ordinary user without sudo; as 
 	@ci/rootless test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
 	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
+# Ubuntu takes from ordinary users what user namespaces are good for; elsewhere there is no such
+# switch, and nothing to do.
+.PHONY: allow-userns
+allow-userns: ## let ordinary users make namespaces, where AppArmor forbids it; until the next boot
+	@ci/allow-userns
+
 # Needs no root: the guest is one's own.
 .PHONY: e2e-vm
 e2e-vm: ## the scenarios in a virtual machine with a stock kernel (KERNEL=package or vmlinuz)
@@ -60,7 +66,7 @@ vm-matrix: ## the same on several kernels, and what became of what as a table
 .PHONY: annotations
 annotations: ## the failures of the last runs in GitHub's words
 	@ci/as-user cargo run --quiet -p podlab-scenarios --bin suite-results -- annotate \
-	  target/junit target/junit-rootless target/vm/*/results/junit
+	  $(wildcard target/log/*.log) target/junit target/junit-rootless target/vm/*/results/junit
 
 .PHONY: vm-shell
 vm-shell: ## a shell in that virtual machine

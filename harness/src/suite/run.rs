@@ -58,11 +58,20 @@ pub fn main() -> ExitCode {
 fn threads() -> Option<usize> {
     const SLOW: f64 = 3.0;
     let cores = std::thread::available_parallelism().ok()?.get();
-    if let Ok(stated) = env::var("RUST_TEST_THREADS") {
-        return Some(stated.parse().unwrap_or(cores));
+    let slow = || patience::patience().is_ok_and(|factor| factor > SLOW);
+    Some(threads_of(
+        cores,
+        env::var("RUST_TEST_THREADS").ok().as_deref(),
+        slow,
+    ))
+}
+
+fn threads_of(cores: usize, stated: Option<&str>, slow: impl Fn() -> bool) -> usize {
+    match stated {
+        Some(stated) => stated.parse().unwrap_or(cores),
+        None if slow() => 2 * cores,
+        None => 4 * cores,
     }
-    let slow = patience::patience().is_ok_and(|factor| factor > SLOW);
-    Some(if slow { 2 * cores } else { 4 * cores })
 }
 
 /// Drives an asynchronous test on a runtime of its own, on the calling thread.
@@ -161,6 +170,14 @@ fn name_the_slow() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn four_tests_for_each_core_unless_something_else_is_stated() {
+        assert_eq!(threads_of(6, None, || false), 24);
+        assert_eq!(threads_of(6, None, || true), 12);
+        assert_eq!(threads_of(6, Some("5"), || true), 5);
+        assert_eq!(threads_of(6, Some("many"), || false), 6);
+    }
 
     #[test]
     fn what_was_added_fails_a_test_and_never_hides_its_own_failure() {

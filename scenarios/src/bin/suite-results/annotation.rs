@@ -16,15 +16,16 @@ pub(crate) fn failures(report: &Report) -> String {
                 let title = format!("{}: {}", suite.name.as_str(), case.name.as_str());
                 let why = description.as_ref().or(message.as_ref());
                 let why = why.map_or("failed", |text| text.as_str());
-                lines.push_str(&format!(
-                    "::error title={}::{}\n",
-                    property(&title),
-                    data(why)
-                ));
+                lines.push_str(&error(&title, why));
             }
         }
     }
     lines
+}
+
+/// One line for one failure.
+pub(crate) fn error(title: &str, why: &str) -> String {
+    format!("::error title={}::{}\n", property(title), data(why))
 }
 
 /// What would end the message is escaped as @actions/core does it.

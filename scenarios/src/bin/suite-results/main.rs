@@ -1,9 +1,11 @@
 //! What suites have left in JUnit files, for people.
 //!
 //! `matrix` makes one table of several runs, each on another kernel: it writes `matrix.json` and
-//! `matrix.md` and prints the latter. `annotate` prints the failures of runs as GitHub wants them.
+//! `matrix.md` and prints the latter. `annotate` prints the failures of runs as GitHub wants them,
+//! those of unit tests from what libtest has printed.
 
 mod annotation;
+mod libtest;
 mod outcome;
 mod table;
 
@@ -29,8 +31,9 @@ enum Command {
     },
     /// An annotation for each failed test.
     Annotate {
-        /// Folders with JUnit files; one that does not exist has none.
-        folders: Vec<PathBuf>,
+        /// Folders with JUnit files (one that does not exist has none), and files that cargo's
+        /// output was written to: unit tests leave no JUnit.
+        places: Vec<PathBuf>,
     },
 }
 
@@ -44,7 +47,7 @@ fn run(text: &str) -> Result<(String, PathBuf), String> {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Matrix { out, runs } => matrix(&out, &runs),
-        Command::Annotate { folders } => annotate(&folders),
+        Command::Annotate { places } => annotate(&places),
     };
     done.unwrap_or_else(|error| {
         eprintln!("suite-results: {error:#}");
@@ -76,10 +79,15 @@ fn matrix(out: &Path, runs: &[(String, PathBuf)]) -> Result<ExitCode> {
     })
 }
 
-fn annotate(folders: &[PathBuf]) -> Result<ExitCode> {
-    for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        for report in reports(folder)? {
-            print!("{}", annotation::failures(&report));
+fn annotate(places: &[PathBuf]) -> Result<ExitCode> {
+    for place in places {
+        if place.is_dir() {
+            for report in reports(place)? {
+                print!("{}", annotation::failures(&report));
+            }
+        } else if place.is_file() {
+            let log = fs::read(place).with_context(|| format!("read {}", place.display()))?;
+            print!("{}", libtest::failures(&String::from_utf8_lossy(&log)));
         }
     }
     Ok(ExitCode::SUCCESS)
