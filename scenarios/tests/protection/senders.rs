@@ -202,11 +202,16 @@ async fn item_04_a_stranger_is_blocked_until_it_is_listed_as_external(
 
     cluster.datastore().remove("config.json")?;
     table_says(&node, element, false).await?;
-    podlab::eventually::eventually("the stranger is shut out", SOON, || async {
-        match stranger.ping_with(&pod, &impatient()).await {
-            Ok(reply) => Err(format!("{reply:?}")),
-            Err(_) => Ok(()),
-        }
+    // The backend's own list comes after the table, and routes come after both.
+    let mark = r#"{"address":"10.12.22.77/16","blocks":["192.168.77.0/24"]}"#;
+    cluster
+        .datastore()
+        .write("nodes/mark.json", mark.as_bytes())?;
+    podlab::eventually::eventually("the mark's route is there", SOON, || async {
+        let routes = node.routes().await.map_err(|error| error.to_string())?;
+        let mut gateways = routes.iter().filter_map(|route| route.gateway);
+        let there = gateways.any(|gateway| gateway == Ipv4Addr::new(10, 12, 22, 77));
+        there.then_some(()).ok_or_else(|| format!("{routes:?}"))
     })
     .await?;
     is_blocked(&cluster).await?;
@@ -230,7 +235,7 @@ async fn a_flood_finds_no_gap_while_the_table_is_replaced(
     let delivered = pod.capture("eth0", &Filter::source(stranger.address()))?;
     let target = pod.address().to_string();
     // One that gets no answers sends no more than 100 a second, however short its interval.
-    let ping = Program::new("ping").args(["-n", "-q", "-i", "0.002", &target]);
+    let ping = Program::new("ping").args(["-n", "-q", "-i", "0.01", &target]);
     let flood: Result<Vec<_>, _> = (0..16).map(|_| stranger.spawn(ping.clone())).collect();
     arrived.wait_for(|_| true, SOON).await?;
     for change in 0..CHANGES {
