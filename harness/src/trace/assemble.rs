@@ -54,6 +54,7 @@ impl Probe<'_> {
             there: topology.path(&from.party, &to.party, to.address),
             back: topology.path(&to.party, &from.party, source(&hops, from)),
         };
+        in_order(&mut hops, &expected);
         let mac = |point: &Point| macs.get(point).copied();
         let mut there = compare(Leg::There, &expected.there, &hops, &mac);
         let mut back = compare(Leg::Back, &expected.back, &hops, &mac);
@@ -107,6 +108,22 @@ impl Probe<'_> {
         };
         (trace, expected)
     }
+}
+
+/// Puts hops of one time stamp in the order of the way. A packet that comes out of a tunnel keeps the
+/// stamp that it got at the underlay device, so time alone does not say which came first.
+pub(super) fn in_order(hops: &mut [Hop], expected: &Expected) {
+    let place = |hop: &Hop| {
+        let stations = match hop.leg {
+            Leg::There => &expected.there,
+            Leg::Back => &expected.back,
+        };
+        let mut stations = stations.iter();
+        let own = stations
+            .position(|station| station.point == hop.point && station.direction == hop.direction);
+        (hop.leg == Leg::Back, own.unwrap_or(usize::MAX))
+    };
+    hops.sort_by_key(|hop| (hop.time, place(hop)));
 }
 
 /// The address that the answer goes to: the source that was seen last, for a node on the way may

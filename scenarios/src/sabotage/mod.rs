@@ -23,7 +23,7 @@ use podlab::trace::Cause;
 
 pub use document::document;
 pub use place::Place;
-pub use row::{Row, examine, table};
+pub use row::{Row, Summary, examine, table};
 pub use world::{Held, World};
 
 /// A way to break a running cluster.

@@ -32,6 +32,31 @@ pub struct Row {
     pub good: bool,
 }
 
+/// What a row tells whoever asks who noticed what, and where: the rows of `sabotage.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary<'a> {
+    /// The sabotage; `none` for the network that nobody has broken.
+    pub sabotage: &'a str,
+    /// The checks that failed.
+    pub caught_by: &'a [String],
+    /// Where the trace had to find it.
+    pub hop_expected: &'a str,
+    /// Where it found it.
+    pub hop_named: &'a str,
+}
+
+impl Row {
+    /// Its summary.
+    pub fn summary(&self) -> Summary<'_> {
+        Summary {
+            sabotage: &self.sabotage,
+            caught_by: &self.caught_by,
+            hop_expected: &self.hop_expected,
+            hop_named: &self.hop_named,
+        }
+    }
+}
+
 /// Boots a cluster, breaks it, and asks the checks and a trace about it. Without a sabotage
 /// nothing may be noticed.
 ///
@@ -171,4 +196,32 @@ pub fn table(rows: &[Row]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this fails, whoever reads `sabotage.json` does not find what it is said to have.
+    #[test]
+    fn a_row_of_the_file_has_four_fields() {
+        let row = Row {
+            sabotage: "proxy-arp-off".to_owned(),
+            breaks: "the node does not answer".to_owned(),
+            backend: "ebpf".to_owned(),
+            caught_by: vec!["icmp".to_owned(), "tcp".to_owned()],
+            hop_expected: "between a and b".to_owned(),
+            hop_named: "between a and c".to_owned(),
+            cause_expected: "nobody answers".to_owned(),
+            diagnosis: "lost".to_owned(),
+            good: false,
+        };
+        let expected = serde_json::json!({
+            "sabotage": "proxy-arp-off",
+            "caught_by": ["icmp", "tcp"],
+            "hop_expected": "between a and b",
+            "hop_named": "between a and c",
+        });
+        assert_eq!(serde_json::to_value(row.summary()).unwrap(), expected);
+    }
 }

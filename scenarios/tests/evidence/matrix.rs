@@ -179,6 +179,7 @@ async fn unreachable_has_to_be_proven() -> Result<()> {
     let closed = closed.prove().await?;
     assert_eq!(closed.rounds, 3, "three in a row prove it: {closed}");
     let otherwise = ask(Expectation::failing(Failure::Refused)).run().await?;
+    assert_eq!(otherwise.wrong().count(), otherwise.checks.len());
     assert!(
         otherwise
             .wrong()

@@ -74,13 +74,43 @@ async fn a_ping_is_followed_through_both_tunnels_and_back(
         ],
         "{trace}"
     );
-    assert_eq!(places(&trace.back).len(), 10, "{trace}");
     assert_eq!(
-        places(&trace.back).last().map(String::as_str),
-        Some("p1/eth0 in ttl 62 depth 0")
+        places(&trace.back),
+        [
+            "p2/eth0 out ttl 64 depth 0",
+            "n2 in ttl 64 depth 0",
+            "n2/tunl0 out ttl 63 depth 0",
+            "n2/eth0 out ttl 63 depth 1",
+            "fabric/n2 in ttl 63 depth 1",
+            "fabric/n1 out ttl 63 depth 1",
+            "n1/eth0 in ttl 63 depth 1",
+            "n1/tunl0 in ttl 63 depth 0",
+            "n1 out ttl 62 depth 0",
+            "p1/eth0 in ttl 62 depth 0",
+        ],
+        "{trace}"
     );
     // Time goes forward, and what decided is told.
-    assert!(trace.there.is_sorted_by_key(|hop| hop.after), "{trace}");
+    for leg in [&trace.there, &trace.back] {
+        assert!(leg.is_sorted_by_key(|hop| hop.after), "{trace}");
+    }
+    let told = trace.to_string();
+    let both = told.lines().any(|line| {
+        line.contains("fabric/n1 ")
+            && line.contains("[10.12.0.11 > 10.12.0.12 ttl ")
+            && line.contains(" ipip]  [192.168.1.5 > 192.168.2.5 ttl 63 icmp]")
+    });
+    assert!(both, "{told}");
+    assert!(told.contains("\n  and back:\n"), "{told}");
+    let route = "route: 192.168.2.0/24 via 10.12.0.12 dev tunl0";
+    assert!(told.contains(route), "{told}");
+    let mut at_target = trace.there.iter().filter(|hop| hop.point.machine == "n2");
+    let to_pod = at_target.any(|hop| {
+        let route = hop.decision.as_ref().map(|decision| &decision.route);
+        matches!(route, Some(RouteAnswer::Forward { device, gateway: None, .. })
+            if device.starts_with("cali"))
+    });
+    assert!(to_pod, "{told}");
     let at_node = trace.there.iter().find(|hop| hop.point.machine == "n1");
     let decision = at_node.and_then(|hop| hop.decision.as_ref());
     let RouteAnswer::Forward {

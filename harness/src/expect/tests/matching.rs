@@ -166,6 +166,40 @@ fn icmp_errors_are_told_apart_by_type_and_code() {
     assert!(is(any().time_exceeded(), &expired) && !is(any().time_exceeded(), &too_big));
 }
 
+#[rstest]
+#[case::tos(udp(POD_A, POD_B).tos(0xb9).into(), true)]
+#[case::no_tos(udp(POD_A, POD_B).tos(0).into(), false)]
+#[case::dscp(udp(POD_A, POD_B).dscp(46).into(), true)]
+#[case::another_dscp(udp(POD_A, POD_B).dscp(0xb9).into(), false)]
+#[case::ecn(udp(POD_A, POD_B).ecn(1).into(), true)]
+#[case::another_ecn(udp(POD_A, POD_B).ecn(3).into(), false)]
+#[case::may_fragment(udp(POD_A, POD_B).dont_fragment(false).into(), true)]
+#[case::dont_fragment(udp(POD_A, POD_B).dont_fragment(true).into(), false)]
+#[case::port(udp(POD_A, (POD_B, 53)).into(), true)]
+#[case::another_port(udp(POD_A, (POD_B, 54)).into(), false)]
+#[case::another_source_port(udp((POD_A, 2), POD_B).into(), false)]
+fn a_datagram_of_a_class_that_may_be_fragmented(#[case] pattern: Pattern, #[case] matches: bool) {
+    // From port 1 to port 53, eight bytes, no checksum.
+    let datagram = [0, 1, 0, 53, 0, 8, 0, 0];
+    let mut packet = frames::ipv4_with(17, frames::POD_A, frames::POD_B, &datagram, |header| {
+        header.dont_fragment = false;
+    });
+    packet[1] = 0xb9;
+    assert_eq!(pattern.matches(&one(packet)), matches, "{pattern}");
+}
+
+#[test]
+fn an_arp_reply_is_known_by_who_answers_whom() {
+    let frame = frames::ethernet(0x0806, &frames::arp(2, frames::MAC_B));
+    let packet = Captured {
+        packet: Packet::decode(LinkType::Ethernet, frame),
+        ..one(Vec::new())
+    };
+    let is = |pattern: Packets<Arp>| Pattern::from(pattern).matches(&packet);
+    assert!(is(arp().reply().sender(POD_A).target(POD_B)));
+    assert!(!is(arp().request()) && !is(arp().reply().sender(POD_B)));
+}
+
 #[test]
 fn an_arp_request_is_known_by_whom_it_asks_for() {
     let packet = Packet::decode(

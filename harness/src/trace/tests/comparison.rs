@@ -1,4 +1,5 @@
 use super::*;
+use crate::trace::assemble::in_order;
 use crate::trace::compare::Problem;
 
 /// Where it went wrong, and how.
@@ -120,4 +121,24 @@ fn a_packet_that_comes_twice_or_to_others_is_noticed() {
     strayed.addressed = true;
     journey.hops.push(strayed);
     assert_eq!(found(&journey), ("n3/eth0".into(), Problem::Detour(other)));
+}
+
+#[test]
+fn hops_of_one_time_stamp_are_in_the_order_of_the_way_and_others_in_that_of_time() {
+    let Journey {
+        mut hops, expected, ..
+    } = Journey::healthy();
+    let way: Vec<String> = hops.iter().map(|hop| hop.point.to_string()).collect();
+    let last = hops.len() - 1;
+    let (first, end) = (hops[0].time, hops[last].time);
+    // All but the last have one stamp.
+    hops[..last].iter_mut().for_each(|hop| hop.time = first);
+    hops.reverse();
+    in_order(&mut hops, &expected);
+    let order: Vec<String> = hops.iter().map(|hop| hop.point.to_string()).collect();
+    assert_eq!(order, way);
+    // What came later is later, wherever it belongs.
+    hops[0].time = end + std::time::Duration::from_micros(1);
+    in_order(&mut hops, &expected);
+    assert_eq!(hops[last].point.to_string(), way[0]);
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use podlab_scenarios::program;
-use podlab_scenarios::sabotage::{self, Row, examine};
+use podlab_scenarios::sabotage::{self, Row, Summary, examine};
+use serde::Serialize;
 
 /// Tests the harness against broken networks; the table goes to target/podlab/sabotage.json.
 #[derive(Debug, Parser)]
@@ -74,7 +75,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
             rows.push(examined.row);
         }
     }
-    save(&rows, &arguments.output)?;
+    let summaries: Vec<Summary<'_>> = rows.iter().map(Row::summary).collect();
+    save(&summaries, &arguments.output)?;
+    save(&rows, &arguments.output.with_extension("measured.json"))?;
     let bad: Vec<&str> = rows
         .iter()
         .filter(|row| !row.good)
@@ -89,7 +92,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn save(rows: &[Row], path: &Path) -> Result<()> {
+fn save(rows: &impl Serialize, path: &Path) -> Result<()> {
     let write = || {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
