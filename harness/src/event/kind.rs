@@ -355,15 +355,14 @@ impl Kind {
             | Self::MachineRemoved { .. }
             | Self::AgentReady { .. }
             | Self::AgentStopped
-            | Self::AssertionPassed { .. }
-            | Self::Change { .. }
-            | Self::Note { .. } => Level::Step,
-            Self::AgentKilled
+            // By hand, and often one of many: the test marks a timeline itself where it matters.
             | Self::RouteDeleted { .. }
             | Self::LinkSet { .. }
             | Self::MtuSet { .. }
-            | Self::FaultApplied { .. }
-            | Self::FaultHealed { .. } => Level::Fault,
+            | Self::AssertionPassed { .. }
+            | Self::Change { .. }
+            | Self::Note { .. } => Level::Step,
+            Self::AgentKilled | Self::FaultApplied { .. } | Self::FaultHealed { .. } => Level::Fault,
             Self::AgentFailed { .. }
             | Self::AgentDied { .. }
             | Self::ProbeFailed { .. }
