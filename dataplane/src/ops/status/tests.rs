@@ -52,7 +52,7 @@ fn after_a_pass_everything_is_as_desired() {
     // The tunnel and its kind, its address, six routes, the one sysctl there is, and what the
     // packet filter consists of.
     assert!(
-        text.starts_with("node k8s-worker-1: all 43 objects are as desired\n"),
+        text.starts_with("node k8s-worker-1: all 44 objects are as desired\n"),
         "{text}"
     );
     let row = "route 192.168.2.0/24 via 10.12.22.3 dev tunl0 proto 80 mtu 1440 onlink";
