@@ -29,6 +29,7 @@ mod filter;
 mod pcapng;
 mod program;
 mod recording;
+mod ring;
 mod set;
 mod socket;
 mod tap;
@@ -96,6 +97,20 @@ struct Store {
     failure: Option<Errno>,
     /// Packets that were lost so far.
     dropped: u64,
+}
+
+/// Does it to each, a thread each: the kernel takes some ten milliseconds for every packet socket
+/// that gets a ring, and does not mind many at a time.
+pub(crate) fn at_once<T: Sync, R: Send>(each: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let threads = each.iter().map(|one| scope.spawn(move || act(one)));
+        let threads: Vec<_> = threads.collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 impl Capture {

@@ -1,26 +1,29 @@
 //! A packet socket (packet(7)) on one device.
 
-use std::io::{self, IoSliceMut};
+use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::{if_nameindex, if_nametoindex};
-use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::ring::{Head, Ring};
 use super::{CaptureError, Captured, Direction, Filter};
 use crate::packet::{ChecksumState, LinkType, Packet};
 
 /// Room for the largest packet a device can carry: GSO packets have at most 512 KiB.
 const LARGEST_PACKET: usize = (1 << 19) + 256;
 
-/// What the kernel may hold for a capture that is not read fast enough, in bytes. Only what is
-/// used counts; a burst at 10 Gbit/s fills it in 50 ms.
-pub(super) const RECEIVE_BUFFER: usize = 64 << 20;
+/// What the kernel may hold for a capture that is not read fast enough, in bytes: so much of packets
+/// that fit into a slot of the ring, and as much of longer ones. The former has its memory from the
+/// beginning.
+const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// The kernel's limit, `BPF_MAXINSNS`.
 const LONGEST_FILTER: usize = 4096;
@@ -28,17 +31,28 @@ const LONGEST_FILTER: usize = 4096;
 /// Devices without link header, as mobile modems have; from `linux/if_arp.h`.
 const ARPHRD_RAWIP: u16 = 519;
 
-/// Offset of the VLAN tag in an Ethernet frame.
+/// Offset of the VLAN tag in an Ethernet frame, and its length.
 const VLAN_OFFSET: usize = 12;
+const VLAN_TAG: usize = 4;
 
 /// A bound packet socket: from the moment it exists the kernel keeps packets for it.
 ///
 /// Loopback devices show every packet twice, once outgoing and once incoming.
 #[derive(Debug)]
 pub struct CaptureSocket {
-    socket: Socket,
+    // Unmapped before the socket is closed.
+    inlet: Mutex<Inlet>,
+    socket: ManuallyDrop<Socket>,
     device: String,
     link_type: LinkType,
+}
+
+/// Where packets come in.
+#[derive(Debug)]
+struct Inlet {
+    ring: Ring,
+    /// Packets of which the kernel has kept only what fits into a slot.
+    cut: u64,
 }
 
 /// A packet as the kernel hands it over.
@@ -77,11 +91,8 @@ impl Frame {
     }
 }
 
-/// Memory that packets are received into.
-pub(super) struct ReceiveBuffer {
-    packet: Vec<u8>,
-    control: Vec<u8>,
-}
+/// Memory for packets that are longer than a slot of the ring.
+pub(super) struct ReceiveBuffer(Vec<u8>);
 
 impl CaptureSocket {
     /// Opens a socket on `device` in the network namespace of the calling thread, where it stays
@@ -99,7 +110,7 @@ impl CaptureSocket {
     }
 
     /// [`open`](Self::open) with a limit of your own for what the kernel may hold, in bytes.
-    pub(super) fn open_with_buffer(
+    pub(crate) fn open_with_buffer(
         device: &str,
         filter: &Filter,
         buffer: usize,
@@ -141,9 +152,7 @@ impl CaptureSocket {
             .attach_filter(&program)
             .map_err(failed("attach the filter"))?;
         set_receive_buffer(&socket, buffer).map_err(failed("enlarge the receive buffer"))?;
-        ask_for_auxiliary_data(&socket).map_err(failed("ask for packet metadata"))?;
-        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
-            .map_err(|errno| failed("ask for time stamps")(errno.into()))?;
+        let ring = Ring::new(&socket, buffer).map_err(failed("make a ring for packets"))?;
         socket
             .bind(&link_address(index))
             .map_err(|source| match source.raw_os_error() {
@@ -154,7 +163,8 @@ impl CaptureSocket {
         let device = device.to_owned();
         match link_type(arphrd) {
             Some(link_type) => Ok(CaptureSocket {
-                socket,
+                inlet: Mutex::new(Inlet { ring, cut: 0 }),
+                socket: ManuallyDrop::new(socket),
                 device,
                 link_type,
             }),
@@ -174,63 +184,92 @@ impl CaptureSocket {
         self.link_type
     }
 
-    /// Takes the next packet; `EAGAIN` when there is none.
+    /// Takes the next packet; `EAGAIN` when there is none, `ENETDOWN` once when the device went
+    /// down.
     pub(super) fn receive(&self, buffer: &mut ReceiveBuffer) -> nix::Result<Frame> {
-        let mut parts = [IoSliceMut::new(&mut buffer.packet)];
-        // With MSG_TRUNC the length is that of the packet, not of what fitted.
-        let message = recvmsg::<LinkAddr>(
-            self.socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut buffer.control),
-            MsgFlags::MSG_TRUNC,
-        )?;
-        let mut time = None;
-        let mut auxiliary = None;
-        for control in message.cmsgs()? {
-            match control {
-                ControlMessageOwned::ScmTimestampns(stamp) => time = Some(stamp),
-                ControlMessageOwned::Unknown(unknown)
-                    if unknown.cmsg_header.cmsg_level == libc::SOL_PACKET
-                        && unknown.cmsg_header.cmsg_type == libc::PACKET_AUXDATA =>
-                {
-                    auxiliary = auxiliary_data(&unknown.data_bytes);
+        // Every step leaves it usable.
+        let mut inlet = self.inlet.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let next = inlet.ring.next(|head, packet| {
+                let whole = packet.len() == head.length;
+                (head, whole, self.with_vlan_tag(&head, packet))
+            });
+            let (head, whole, bytes) = next.ok_or_else(|| self.nothing_there())?;
+            let bytes = match head.status & libc::TP_STATUS_COPY {
+                0 if !whole => {
+                    inlet.cut += 1;
+                    continue;
                 }
-                _ => {}
+                0 => bytes,
+                _ => match self.receive_long(buffer) {
+                    Ok(length) => self.with_vlan_tag(&head, &buffer.0[..length]),
+                    Err(Errno::EAGAIN) => {
+                        inlet.cut += 1;
+                        continue;
+                    }
+                    Err(errno) => return Err(errno),
+                },
+            };
+            return Ok(self.frame(&head, bytes));
+        }
+    }
+
+    /// The packet beside the ring, of which a slot has told.
+    fn receive_long(&self, buffer: &mut ReceiveBuffer) -> nix::Result<usize> {
+        loop {
+            match recv(
+                self.socket.as_raw_fd(),
+                &mut buffer.0,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
+                // That of the device comes first, and belongs to no packet.
+                Err(Errno::EINTR | Errno::ENETDOWN) => {}
+                other => return other,
             }
         }
-        let outgoing = message
-            .address
-            .is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING);
-        let length = message.bytes;
-        let status = auxiliary.map_or(0, |auxiliary| auxiliary.tp_status);
-        let tag = auxiliary.filter(|_| {
-            status & libc::TP_STATUS_VLAN_VALID != 0 && self.link_type == LinkType::Ethernet
-        });
-        let present = &buffer.packet[..length.min(LARGEST_PACKET)];
-        let bytes = match tag {
-            Some(auxiliary) => insert_vlan_tag(present, &auxiliary),
-            None => Bytes::copy_from_slice(present),
-        };
-        Ok(Frame {
-            time: time.map_or_else(SystemTime::now, |stamp| {
-                SystemTime::UNIX_EPOCH + Duration::from(stamp)
-            }),
-            direction: match outgoing {
+    }
+
+    /// Why the ring is empty. An error would make the socket readable until it is asked for.
+    fn nothing_there(&self) -> Errno {
+        match self.socket.take_error() {
+            Ok(Some(error)) => Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+            _ => Errno::EAGAIN,
+        }
+    }
+
+    fn frame(&self, head: &Head, bytes: Bytes) -> Frame {
+        let tagged = self.is_tagged(head);
+        Frame {
+            time: SystemTime::UNIX_EPOCH + Duration::new(head.seconds.into(), head.nanoseconds),
+            direction: match head.outgoing {
                 true => Direction::Outgoing,
                 false => Direction::Incoming,
             },
-            checksum: match status & libc::TP_STATUS_CSUMNOTREADY {
+            checksum: match head.status & libc::TP_STATUS_CSUMNOTREADY {
                 0 => ChecksumState::Complete,
                 _ => ChecksumState::NotReady,
             },
-            wire_length: length + (bytes.len() - present.len()),
+            wire_length: head.length + if tagged { VLAN_TAG } else { 0 },
             bytes,
-        })
+        }
+    }
+
+    fn is_tagged(&self, head: &Head) -> bool {
+        head.status & libc::TP_STATUS_VLAN_VALID != 0 && self.link_type == LinkType::Ethernet
+    }
+
+    fn with_vlan_tag(&self, head: &Head, packet: &[u8]) -> Bytes {
+        match self.is_tagged(head) {
+            true => insert_vlan_tag(packet, head),
+            false => Bytes::copy_from_slice(packet),
+        }
     }
 
     /// Packets that were lost because they were not read fast enough, since the last call.
     pub(super) fn take_drops(&self) -> io::Result<u64> {
-        Ok(statistics(&self.socket)?.tp_drops.into())
+        let mut inlet = self.inlet.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = std::mem::take(&mut inlet.cut);
+        Ok(cut + u64::from(statistics(&self.socket)?.tp_drops))
     }
 
     /// Whether the device was removed: no packet will come any more. One that is down may come up
@@ -248,6 +287,18 @@ impl CaptureSocket {
     }
 }
 
+impl Drop for CaptureSocket {
+    /// Does not wait for the kernel, which closes a packet socket when no processor can be using
+    /// it any more: some ten milliseconds later, and captures have dozens of them.
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the field after the drop.
+        let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
+        let closing = std::thread::Builder::new().name("capture-close".to_owned());
+        // Without a thread it is closed here.
+        closing.spawn(move || drop(socket)).ok();
+    }
+}
+
 impl AsRawFd for CaptureSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -262,10 +313,7 @@ impl AsFd for CaptureSocket {
 
 impl ReceiveBuffer {
     pub(super) fn new() -> ReceiveBuffer {
-        ReceiveBuffer {
-            packet: vec![0; LARGEST_PACKET],
-            control: nix::cmsg_space!(libc::timespec, libc::tpacket_auxdata),
-        }
+        ReceiveBuffer(vec![0; LARGEST_PACKET])
     }
 }
 
@@ -291,22 +339,6 @@ fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
         Err(Errno::EPERM) => socket.set_recv_buffer_size(bytes),
         other => Ok(other?),
     }
-}
-
-/// Makes every packet come with a `tpacket_auxdata`.
-fn ask_for_auxiliary_data(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int; `on` is one and outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_AUXDATA,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    Ok(Errno::result(result).map(drop)?)
 }
 
 /// Counts packets and drops since it was called last.
@@ -374,28 +406,14 @@ fn link_type(arphrd: u16) -> Option<LinkType> {
     }
 }
 
-fn auxiliary_data(bytes: &[u8]) -> Option<libc::tpacket_auxdata> {
-    if bytes.len() < size_of::<libc::tpacket_auxdata>() {
-        return None;
-    }
-    // SAFETY: the bytes are as many as the structure has, and every bit pattern is one of its
-    // values.
-    Some(unsafe {
-        bytes
-            .as_ptr()
-            .cast::<libc::tpacket_auxdata>()
-            .read_unaligned()
-    })
-}
-
 /// Puts back the VLAN tag that the kernel took out of the frame.
-fn insert_vlan_tag(frame: &[u8], auxiliary: &libc::tpacket_auxdata) -> Bytes {
+fn insert_vlan_tag(frame: &[u8], head: &Head) -> Bytes {
     let at = frame.len().min(VLAN_OFFSET);
-    let kind = match auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
+    let kind = match head.status & libc::TP_STATUS_VLAN_TPID_VALID {
         0 => libc::ETH_P_8021Q as u16,
-        _ => auxiliary.tp_vlan_tpid,
+        _ => head.vlan_tpid,
     };
     let (before, after) = frame.split_at(at);
-    let tag = [kind.to_be_bytes(), auxiliary.tp_vlan_tci.to_be_bytes()].concat();
+    let tag = [kind.to_be_bytes(), head.vlan_tci.to_be_bytes()].concat();
     [before, &tag, after].concat().into()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hop::Hop;
 use super::mark::Mark;
 use super::point::Point;
-use crate::capture::{Capture, CaptureSocket, Filter, Recording};
+use crate::capture::{Capture, CaptureSocket, Filter, Recording, at_once};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::machine::Machine;
@@ -16,6 +16,9 @@ use crate::packet::Packet;
 /// path, so that a trace costs the same in any cluster.
 const ALL_NODES: usize = 16;
 
+/// What the kernel may hold for each tap, in bytes; the probes are few.
+const WAITING: usize = 1 << 20;
+
 /// A capture on one device.
 pub(super) struct Tap {
     pub(super) point: Point,
@@ -25,12 +28,14 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    fn open(machine: &Machine, link: &Link) -> Result<Self, Error> {
+    fn new(machine: &Machine, link: &Link, socket: CaptureSocket) -> Result<Self, Error> {
         let takes = link.mac.filter(|_| link.arp && link.master.is_none());
+        let name = format!("{}/{}", machine.name(), link.name);
         Ok(Self {
             point: Point::new(machine.name(), &link.name),
             takes,
-            capture: listen(machine, &link.name)?,
+            // Not `Machine::capture`: the event log tells of the trace, not of its two dozen taps.
+            capture: Capture::start(socket, name)?,
         })
     }
 
@@ -44,17 +49,10 @@ impl Tap {
     }
 }
 
-/// Not [`Machine::capture`]: the event log tells of the trace, not of its two dozen taps.
-fn listen(machine: &Machine, device: &str) -> Result<Capture, Error> {
+fn listen(machine: &Machine, device: &str) -> Result<CaptureSocket, Error> {
     let everything = Filter::everything();
-    let socket = machine
-        .live()?
-        .namespaces()
-        .run(|| CaptureSocket::open(device, &everything))??;
-    Ok(Capture::start(
-        socket,
-        format!("{}/{device}", machine.name()),
-    )?)
+    let namespaces = machine.live()?.namespaces();
+    Ok(namespaces.run(|| CaptureSocket::open_with_buffer(device, &everything, WAITING))??)
 }
 
 /// All captures of a trace.
@@ -79,7 +77,7 @@ impl Taps {
         machines.extend(nodes.filter(|node| all || concerned.contains(node.name())));
         let known: BTreeSet<String> = machines.iter().map(|m| m.name().to_owned()).collect();
         machines.extend(ends.iter().filter(|m| !known.contains(m.name())).cloned());
-        let mut taps = Vec::new();
+        let mut wanted = Vec::new();
         let mut macs = BTreeMap::new();
         for machine in &machines {
             for link in machine.links().await? {
@@ -89,11 +87,17 @@ impl Taps {
                 // Ports of nodes that are not tapped say nothing more than the bridge does.
                 let is_port = machine.name() == cluster.fabric().name() && link.master.is_some();
                 if all || !is_port || concerned_port(cluster, concerned, &link.name) {
-                    taps.push(Tap::open(machine, &link)?);
+                    wanted.push((machine, link));
                 }
             }
         }
-        Ok(Self { taps, macs })
+        let sockets = at_once(&wanted, |(machine, link)| listen(machine, &link.name));
+        let taps = wanted.iter().zip(sockets);
+        let taps = taps.map(|((machine, link), socket)| Tap::new(machine, link, socket?));
+        Ok(Self {
+            taps: taps.collect::<Result<_, Error>>()?,
+            macs,
+        })
     }
 
     /// The hardware addresses of all devices that were seen.

@@ -8,6 +8,7 @@ mod captures;
 mod events;
 mod expectations;
 mod failing;
+mod fragments;
 mod keep;
 mod lost;
 mod matrix;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CaptureSet, folder};
+use crate::capture::at_once;
 use crate::capture::pcapng::ContinuousFile;
 use crate::capture::{CaptureError, CaptureSocket, Filter, Tap};
 use crate::cluster::{Cluster, Node, Pod};
@@ -10,9 +11,9 @@ use crate::error::Error;
 use crate::event::Kind;
 use crate::machine::Machine;
 
-/// For each device, in bytes, what the kernel may hold. It doubles the number, for its own
-/// bookkeeping.
-const KERNEL: usize = 8 << 20;
+/// For each device, in bytes, what the kernel may hold: a thousand packets that fit into a slot of
+/// the ring, and as many bytes of longer ones.
+const KERNEL: usize = 2 << 20;
 /// For each device, in bytes, what the process keeps.
 const MEMORY: usize = 16 << 20;
 /// Largest file, in bytes.
@@ -59,6 +60,8 @@ struct Device {
     name: String,
     optional: bool,
 }
+
+type Opened = Result<CaptureSocket, CaptureError>;
 
 impl CaptureBuilder {
     pub(crate) fn new(cluster: Cluster) -> Self {
@@ -128,7 +131,7 @@ impl CaptureBuilder {
     }
 
     /// Has the kernel hold about so many bytes of packets that were not read yet, for each device;
-    /// 8 MiB without, of which the kernel makes twice as much.
+    /// 2 MiB without.
     pub fn kernel_memory(mut self, bytes: usize) -> Self {
         self.kernel = bytes;
         self
@@ -153,16 +156,11 @@ impl CaptureBuilder {
     pub async fn start(self) -> Result<CaptureSet, Error> {
         let devices = self.devices().await?;
         let (mut sockets, mut skipped) = (Vec::new(), Vec::new());
-        for of_machine in devices.chunk_by(|a, b| a.machine.name() == b.machine.name()) {
+        let machines = devices.chunk_by(|a, b| a.machine.name() == b.machine.name());
+        let machines: Vec<&[Device]> = machines.collect();
+        for (of_machine, opened) in machines.iter().zip(self.open_all(&machines)) {
             let machine = of_machine[0].machine.live()?;
-            // One thread in the namespace for all of its devices.
-            let opened = machine.namespaces().run(|| {
-                let open = |device: &Device| {
-                    CaptureSocket::open_with_buffer(&device.name, &self.filter, self.kernel)
-                };
-                of_machine.iter().map(open).collect::<Vec<_>>()
-            })?;
-            for (device, opened) in of_machine.iter().zip(opened) {
+            for (device, opened) in of_machine.iter().zip(opened?) {
                 let tap = machine.tap(&device.name);
                 match opened {
                     Ok(socket) => sockets.push((tap, socket)),
@@ -200,6 +198,19 @@ impl CaptureBuilder {
             filter: self.filter.to_string(),
         });
         Ok(set)
+    }
+
+    /// Opens the devices of each machine, all at once: the kernel takes its time with each.
+    fn open_all(&self, machines: &[&[Device]]) -> Vec<Result<Vec<Opened>, Error>> {
+        let open = |device: &Device| {
+            CaptureSocket::open_with_buffer(&device.name, &self.filter, self.kernel)
+        };
+        at_once(machines, |of_machine| {
+            let machine = of_machine[0].machine.live()?;
+            // Threads are in the namespaces of those that have started them.
+            let opened = machine.namespaces().run(|| at_once(of_machine, open))?;
+            Ok(opened)
+        })
     }
 
     /// The devices in the order in which they were asked for, each once.
