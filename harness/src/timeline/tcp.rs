@@ -18,7 +18,7 @@ use super::line::{Event, Sent};
 use crate::probe::refusal::Refusal;
 
 /// After this a connection counts as lost: the kernel repeats a SYN that was lost a second after
-/// it, and the repetition is not the probe.
+/// it, and the repetition is not the probe, also where it has been answered by now.
 pub(super) const CONNECT: Duration = Duration::from_millis(900);
 
 /// The connections of one pair.
@@ -97,7 +97,7 @@ impl Connections {
                 State::Connected => event(Event::Answer(*number, Some(now))),
                 State::Failed(error) => event(Event::Told(told(&error))),
                 State::Waiting if begun.elapsed() < CONNECT => return true,
-                State::Waiting => {}
+                State::Waiting | State::Lost => {}
             }
             slot.dissolve();
             idle.push(*place);
@@ -109,6 +109,8 @@ impl Connections {
 enum State {
     Waiting,
     Connected,
+    /// Connected by a repetition.
+    Lost,
     Failed(io::Error),
 }
 
@@ -117,9 +119,30 @@ impl Slot {
         match self.socket.take_error() {
             Ok(Some(error)) | Err(error) => State::Failed(error),
             // In SYN-SENT a socket has no peer yet.
-            Ok(None) if self.socket.peer_addr().is_ok() => State::Connected,
-            Ok(None) => State::Waiting,
+            Ok(None) if self.socket.peer_addr().is_err() => State::Waiting,
+            Ok(None) if self.was_repeated() => State::Lost,
+            Ok(None) => State::Connected,
         }
+    }
+
+    /// Whether the kernel has sent anything twice: who looks late would take a repeated SYN for the
+    /// probe.
+    fn was_repeated(&self) -> bool {
+        // SAFETY: plain numbers, for which zero is a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the option writes a tcp_info, at most `length` bytes of it, and both live beyond
+        // the call.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        Errno::result(result).is_ok() && info.tcpi_total_retrans > 0
     }
 
     fn dissolve(&self) {
