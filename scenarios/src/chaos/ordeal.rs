@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use podlab::Cluster;
 use podlab::agent::PodlabAgent;
 use podlab::event::Kind as Event;
 use podlab::eventually::eventually;
@@ -13,14 +12,15 @@ use podlab::probe::icmp::PingOptions;
 use podlab::spec::ClusterSpec;
 use podlab::suite::Feature;
 use podlab::timeline::Outages;
+use podlab::{Cluster, patience};
 use tokio::time::{Instant, interval_at};
 
 use super::begin::trouble_begins;
 use super::schedule::{Act, NODES, Schedule};
 use crate::state::{same_soon, state};
 
-/// Probes of each pair, each second.
-const RATE: u32 = 20;
+/// Probes of each pair, each second of a usual machine; a slow one could not carry them.
+const RATE: f64 = 20.0;
 /// How long it may take until all is as before.
 const SOON: Duration = Duration::from_secs(20);
 /// How long one ping may take.
@@ -115,7 +115,8 @@ impl Ordeal {
         *encapsulation = Some(taken.clone());
         converged(&cluster).await?;
         let before = state(&cluster).await?;
-        let timeline = cluster.timeline().among(cluster.pods()).rate(RATE);
+        let rate = (RATE / patience::patience()?).ceil() as u32;
+        let timeline = cluster.timeline().among(cluster.pods()).rate(rate);
         let timeline = timeline.start().await?;
         let acted = act(&cluster, &schedule).await;
         let end = async {
@@ -164,7 +165,7 @@ async fn act(cluster: &Cluster, schedule: &Schedule) -> Result<()> {
     let mut faults: Vec<Option<Fault>> = vec![None; schedule.troubles().len()];
     for (at, act) in schedule.acts() {
         // The time of a step is what a schedule is about; nothing is waited for.
-        let due = begin + Duration::from_millis(at);
+        let due = begin + patience::scaled(Duration::from_millis(at))?;
         interval_at(due, Duration::from_secs(1)).tick().await;
         match act {
             Act::Begin(place) => {
