@@ -19,18 +19,16 @@ const KILLS: &str = "PODLAB_KILLS";
 const SEED: &str = "PODLAB_SEED";
 /// What an ordinary run of the tests has time for; `make leaks` kills 200.
 const FEW: usize = 24;
-/// How long the kernel may take to take down what a killed run had, before the patience factor.
-const SOON: Duration = Duration::from_secs(1);
-/// The same where others want all processors all the time: beside other tests, which make and
-/// destroy namespaces by the hundred in the kernel's one queue for that, it takes longer.
+/// How long the kernel may take to take down what a killed run had, before the patience factor; how
+/// long it took is printed. A run with a capture of every device of twenty nodes has some 140 packet
+/// sockets, which the kernel closes one after the other, waiting some 20 ms (RCU) for each; and
+/// beside other tests, which make and destroy namespaces by the hundred in the kernel's one queue
+/// for that, everything takes longer.
 const LATE: Duration = Duration::from_secs(15);
 /// Of so many runs that are killed agents have to be there, in percent.
 const AT_WORK: usize = 75;
 /// The part of a run in which there may be no agents yet.
 const BEGINNING: f64 = 0.3;
-/// For which part of the time somebody waits for a processor on a machine that is busy.
-const BUSY: f64 = 0.3;
-
 /// Who is killed.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -248,41 +246,12 @@ async fn kill_once(
     Ok(Killed { at_work, took })
 }
 
-/// Returns how long it took until nothing was left; an error when that was too long, on a machine
-/// that had the time.
+/// Returns how long it took until nothing was left.
 async fn is_clean(host: &Host, marker: &str, held: &Held) -> Result<Duration> {
-    let (begin, waited) = (Instant::now(), waiting());
+    let begin = Instant::now();
     host.assert_nothing_of(marker, LATE).await?;
     host.assert_nobody_has(held, LATE).await?;
-    let took = begin.elapsed();
-    if took <= podlab::patience::scaled(SOON)? {
-        return Ok(took);
-    }
-    let busy = match (waited, waiting()) {
-        (Some(before), Some(after)) => (after - before).div_duration_f64(took),
-        // A kernel that does not tell: by the load of the last minute for each processor.
-        _ => load()?,
-    };
-    ensure!(
-        busy > BUSY,
-        "it took {took:.1?} until all was gone, and the machine was not busy ({busy:.2})"
-    );
-    println!("all was gone after {took:.1?}, on a machine that was busy ({busy:.2})");
-    Ok(took)
-}
-
-/// For how long, since the kernel's start, somebody has waited for a processor.
-fn waiting() -> Option<Duration> {
-    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
-    let (_, total) = pressure.lines().next()?.split_once("total=")?;
-    Some(Duration::from_micros(total.parse().ok()?))
-}
-
-fn load() -> Result<f64> {
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    let minute: f64 = load.split(' ').next().context("no load")?.parse()?;
-    let processors = std::thread::available_parallelism()?.get();
-    Ok(minute / processors as f64)
+    Ok(begin.elapsed())
 }
 
 /// A program, and when its runs are killed: within `factor` times of what it takes to the end.
