@@ -44,9 +44,12 @@ async fn state(node: &Node) -> Result<State> {
     let mut neighbours = node.neighbours().await?;
     neighbours.retain(|neighbour| neighbour.state == NeighbourState::Permanent);
     let mut links = node.links().await?;
+    let all = links.len();
     links.retain(|link| !is_the_modules(link));
+    // It keeps the queue that it got when it was brought up, and its MTU.
+    let of_the_module = if links.len() < all { TUNNEL } else { "nobody" };
     let lines = async |command: &str, but: &str| {
-        let command = format!("{command} | grep -Ev '^({but})'");
+        let command = format!("{command} | grep -Ev '^({but})' | grep -vwe '{of_the_module}'");
         let shell = Program::new("sh").args(["-c", &command]);
         let output = node.exec(shell).await?.success()?.stdout;
         anyhow::Ok(output.lines().map(str::to_owned).collect::<Vec<_>>())
