@@ -121,9 +121,11 @@ fn words(error: anyhow::Error) -> String {
 // The ipip module's own device stays when it is deleted, without a word.
 #[case::tunnel_gone("ip link del tunl0; ip link set tunl0 down 2>&- || :")]
 // Down first: kernels before 6.2 rename only what is down already, and an agent is quick to bring it
-// up.
+// up again.
 #[case::tunnel_renamed(
-    "for _ in $(seq 200); do ip link set tunl0 down; ip link set tunl0 name stray 2>&- && exit; done; exit 1"
+    "for _ in $(seq 200); do \
+       printf 'link set tunl0 down\\nlink set tunl0 name stray\\n' | ip -batch - 2>&- && exit; \
+     done; ip link set tunl0 name stray"
 )]
 #[case::packet_filter("nft delete table ip podlab")]
 #[podlab::test]
