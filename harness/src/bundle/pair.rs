@@ -176,13 +176,14 @@ fn endpoint(cluster: &Cluster, name: &str) -> Option<Endpoint> {
 
 /// Through which device a machine sends to others.
 fn device(cluster: &Cluster, name: &str) -> Option<(Machine, String)> {
-    match cluster.pod(name) {
-        Ok(pod) => Some((Machine::clone(&pod), "eth0".to_owned())),
+    let (machine, wire) = match cluster.pod(name) {
+        Ok(pod) => (Machine::clone(&pod), pod.wire()),
         Err(_) => {
             let node = cluster.node(name).ok()?;
-            Some((Machine::clone(&node), node.underlay()))
+            (Machine::clone(&node), node.wire())
         }
-    }
+    };
+    Some((machine, wire.ok()?.device().to_owned()))
 }
 
 fn address_of(cluster: &Cluster, name: &str) -> Option<Ipv4Addr> {

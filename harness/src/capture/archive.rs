@@ -12,43 +12,41 @@ use crate::suite;
 /// ends, named after the test that made it.
 pub const ARCHIVE_VARIABLE: &str = "PODLAB_CAPTURES";
 
-/// Whether there is such a folder.
-pub(super) fn is_wanted() -> bool {
-    env::var_os(ARCHIVE_VARIABLE).is_some_and(|folder| !folder.is_empty())
+fn folder() -> Option<PathBuf> {
+    let folder = env::var_os(ARCHIVE_VARIABLE).filter(|folder| !folder.is_empty());
+    folder.map(PathBuf::from)
 }
 
-/// Writes recordings that have packets. A folder that cannot be written is told on standard
-/// error: the test that runs is about something else.
+/// Whether there is such a folder.
+pub(super) fn is_wanted() -> bool {
+    folder().is_some()
+}
+
+/// Writes recordings that have packets.
 pub(super) fn put(recordings: &[Recording]) {
-    let Some(folder) = env::var_os(ARCHIVE_VARIABLE).filter(|folder| !folder.is_empty()) else {
-        return;
-    };
-    if recordings
-        .iter()
-        .any(|recording| !recording.packets.is_empty())
-        && let Err(error) = write(Path::new(&folder), recordings)
-    {
-        eprintln!("podlab: {ARCHIVE_VARIABLE}: {error}");
+    let mut all = recordings.iter();
+    if all.any(|recording| !recording.packets.is_empty()) {
+        keep(|path| save_pcapng(path, recordings));
     }
 }
 
 /// Keeps a copy of a capture file.
 pub(super) fn put_file(file: &Path) {
-    let Some(folder) = env::var_os(ARCHIVE_VARIABLE).filter(|folder| !folder.is_empty()) else {
-        return;
-    };
-    let copy = || {
-        let path = name_in(Path::new(&folder))?;
-        let copied = std::fs::copy(file, &path);
+    keep(|path| {
+        let copied = std::fs::copy(file, path).map(drop);
         copied.map_err(|source| PcapngError::new("copy", file, source))
-    };
-    if let Err(error) = copy() {
-        eprintln!("podlab: {ARCHIVE_VARIABLE}: {error}");
-    }
+    });
 }
 
-fn write(folder: &Path, recordings: &[Recording]) -> Result<(), PcapngError> {
-    save_pcapng(&name_in(folder)?, recordings)
+/// Has a new file of the folder written, where there is one. What fails is told on standard error:
+/// the test that runs is about something else.
+fn keep(write: impl FnOnce(&Path) -> Result<(), PcapngError>) {
+    let Some(folder) = folder() else {
+        return;
+    };
+    if let Err(error) = name_in(&folder).and_then(|path| write(&path)) {
+        eprintln!("podlab: {ARCHIVE_VARIABLE}: {error}");
+    }
 }
 
 /// A new file in the folder.

@@ -171,8 +171,8 @@ pub(super) async fn announce(node: &NodeState, interface: &str) -> Result<(), Er
     let name = format!("conf/{interface}/arp_notify");
     let before = node.machine.parameters(vec![name.clone()])?;
     node.machine.set_parameter(&name, "1")?;
-    let announced = node.machine.netlink();
-    let announced = announced.set_link_mac(interface, port.mac).await;
+    let netlink = node.machine.netlink();
+    let announced = netlink.set_link_mac(interface, port.mac).await;
     for (name, value) in before {
         node.machine.set_parameter(&name, &value)?;
     }

@@ -46,17 +46,7 @@ impl Node {
     /// # Errors
     /// When no agent runs.
     pub async fn crash_agent(&self) -> Result<Fault, Error> {
-        let site = Site::new("agent killed", self.name());
-        let faults = self.live()?.faults();
-        let placement = self.at(&site, format!("agent of {}", self.name()));
-        let apply = async {
-            if !self.is_agent_running() {
-                return Err(site.no_effect("no agent runs"));
-            }
-            self.kill_agent().await?;
-            Ok(self.agent_back())
-        };
-        faults.put(placement, self.events(), apply).await
+        self.without_agent("agent killed", self.kill_agent()).await
     }
 
     /// Stops the agent in the orderly way (SIGTERM), and its node is without one until this is
@@ -66,14 +56,23 @@ impl Node {
     /// # Errors
     /// When no agent runs, or it does not end in time.
     pub async fn delay_agent(&self) -> Result<Fault, Error> {
-        let site = Site::new("agent stopped", self.name());
+        self.without_agent("agent stopped", self.stop_agent()).await
+    }
+
+    /// The fault of an agent that was there: `end` ends it, healing starts it.
+    async fn without_agent(
+        &self,
+        fault: &str,
+        end: impl Future<Output = Result<(), Error>>,
+    ) -> Result<Fault, Error> {
+        let site = Site::new(fault, self.name());
         let faults = self.live()?.faults();
         let placement = self.at(&site, format!("agent of {}", self.name()));
         let apply = async {
             if !self.is_agent_running() {
                 return Err(site.no_effect("no agent runs"));
             }
-            self.stop_agent().await?;
+            end.await?;
             Ok(self.agent_back())
         };
         faults.put(placement, self.events(), apply).await

@@ -2,8 +2,7 @@
 //!
 //! A verb puts a fault in and returns a [`Fault`]; [`Fault::heal`] is its exact inverse. Whoever
 //! forgets one loses nothing: [`Cluster::heal_all`](crate::Cluster::heal_all) heals what is left,
-//! the
-//! last one first and agents after all else, and whatever is not healed goes with the cluster.
+//! the last one first and agents after all else, and whatever is not healed goes with the cluster.
 //!
 //! ```no_run
 //! # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {

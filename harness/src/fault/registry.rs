@@ -160,16 +160,13 @@ impl Faults {
     /// Heals all of them, the last one first; those that wait for an agent come after the others.
     /// What failed is tried once more when everything else is healed.
     pub(crate) async fn heal_all(&self) -> Result<(), Error> {
-        let mut order = self.active();
-        order.reverse();
-        let mut late = Vec::new();
-        for fault in &order {
-            late.push(fault.entry.needs_others().await);
+        let (mut early, mut late) = (Vec::new(), Vec::new());
+        for fault in self.active().into_iter().rev() {
+            match fault.entry.needs_others().await {
+                true => late.push(fault),
+                false => early.push(fault),
+            }
         }
-        let mut late = late.into_iter();
-        let (late, early): (Vec<Fault>, Vec<Fault>) = order
-            .into_iter()
-            .partition(|_| late.next().unwrap_or(false));
         let mut failed = Vec::new();
         for fault in early.into_iter().chain(late) {
             if fault.heal().await.is_err() {
