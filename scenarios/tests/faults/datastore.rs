@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use podlab::probe::icmp::PingOptions;
 use podlab::{Cluster, Node, Pod};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
@@ -235,15 +236,20 @@ async fn a_full_disk_costs_no_packet() -> Result<()> {
     assert_eq!(mtu("late").await?, 1300);
     // 1300 bytes in one piece, and 1440 not, whatever the pod's own device would take.
     for pod in [&early, &late] {
-        let sized = async |size: &str| {
+        let sized = async |size: usize| {
             podlab::eventually::eventually("the pod is reached", SOON, || async {
                 pod.ping(&far).await.map_err(|error| error.to_string())
             })
             .await?;
-            pings_with(pod, far.address(), COUNT, &["-M", "do", "-s", size]).await
+            let options = PingOptions {
+                payload: size,
+                dont_fragment: true,
+                ..PingOptions::default()
+            };
+            pings_with(pod, far.address(), COUNT, options).await
         };
-        assert_eq!(sized("1272").await?, all(COUNT));
-        assert_eq!(sized("1412").await?, [].into());
+        assert_eq!(sized(1272).await?, all(COUNT));
+        assert_eq!(sized(1412).await?, [].into());
     }
     Ok(())
 }

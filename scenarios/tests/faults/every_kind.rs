@@ -7,7 +7,7 @@ use podlab::fault::{Direction, Fault, Impairment, Loss, Rate};
 use podlab::suite::Feature;
 use podlab::{Cluster, Error, Node};
 
-use crate::world::{SOON, all, pings, same, same_soon, state};
+use crate::world::{all, pings, reaches, same, same_soon, state};
 
 const COUNT: u32 = 20;
 
@@ -117,10 +117,7 @@ async fn one_of_every_kind_is_healed_without_a_trace() -> Result<()> {
     same_soon(&cluster, &before).await?;
     for to in &others {
         let (from, to) = (cluster.pod("p1")?, cluster.pod(to)?);
-        podlab::eventually::eventually("the pods reach each other", SOON, || async {
-            from.ping(&to).await.map_err(|error| error.to_string())
-        })
-        .await?;
+        reaches(&from, to.address()).await?;
         from.http_get(&to, 8080, "/").await?;
     }
     counts(&cluster, "p1", &others, COUNT).await?;

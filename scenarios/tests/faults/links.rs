@@ -8,7 +8,7 @@ use podlab::{Cluster, Machine};
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, UNDERLAY, WORKER_1};
 use rstest::rstest;
 
-use crate::world::{all, boot, pings, same, same_soon, state};
+use crate::world::{all, boot, pings, reaches, same, same_soon, state};
 
 const COUNT: u32 = 20;
 
@@ -50,6 +50,7 @@ async fn a_device_comes_back_as_it_was(#[case] node: bool) -> Result<()> {
     ensure!(error.contains("is there already"), "{error}");
     fault.heal().await?;
     same(&before, &state(&cluster).await?)?;
+    reaches(&far, tools.address()).await?;
     assert_eq!(pings(&far, tools.address(), COUNT).await?, all(COUNT));
     Ok(())
 }
@@ -77,6 +78,7 @@ async fn a_device_without_carrier_stays_up(#[case] node: bool) -> Result<()> {
     assert_eq!(pings(&far, tools.address(), COUNT).await?, [].into());
     fault.heal().await?;
     same(&before, &state(&cluster).await?)?;
+    reaches(&far, tools.address()).await?;
     assert_eq!(pings(&far, tools.address(), COUNT).await?, all(COUNT));
     Ok(())
 }
@@ -97,6 +99,7 @@ async fn a_flapping_link_loses_again_and_again() -> Result<()> {
     ensure!(gaps >= 2, "{gaps} outages between answers: {numbers:?}");
     fault.heal().await?;
     same_soon(&cluster, &before).await?;
+    reaches(&far, tools.address()).await?;
     assert_eq!(pings(&far, tools.address(), COUNT).await?, all(COUNT));
     Ok(())
 }

@@ -5,7 +5,7 @@ use podlab::event::Kind;
 use podlab::fault::{Direction, Loss};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 
-use crate::world::{all, boot, pings, same_soon, state};
+use crate::world::{all, boot, pings, reaches, same_soon, state};
 
 const COUNT: u32 = 20;
 
@@ -30,6 +30,7 @@ async fn all_faults_are_healed_at_once() -> Result<()> {
     cluster.heal_all().await?;
     ensure!(cluster.active_faults().is_empty());
     same_soon(&cluster, &before).await?;
+    reaches(&tools, far.address()).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     let told = |healed: bool| -> Vec<String> {
         let events = cluster.events().all();
@@ -95,6 +96,7 @@ async fn the_order_of_healing_does_not_matter() -> Result<()> {
     assert_eq!(pings(&tools, far.address(), COUNT).await?, [].into());
     two.heal().await?;
     same_soon(&cluster, &before).await?;
+    reaches(&tools, far.address()).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use podlab::fault::{Direction, Flow, Loss};
+use podlab::probe::icmp::PingOptions;
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
@@ -9,7 +10,16 @@ use crate::world::{all, boot, pings_with, same, same_soon, state};
 
 const COUNT: u32 = 20;
 /// Headers of IPv4 and ICMP.
-const HEADERS: u32 = 28;
+const HEADERS: usize = 28;
+
+/// A ping whose packet has so many bytes, and must not be fragmented.
+fn in_one_piece(size: usize) -> PingOptions {
+    PingOptions {
+        payload: size - HEADERS,
+        dont_fragment: true,
+        ..PingOptions::default()
+    }
+}
 
 /// Proves that a narrow wire lets through what fits, to the byte, and refuses what does not; and
 /// that it is as wide as before once it is healed.
@@ -19,11 +29,8 @@ async fn a_narrow_wire_refuses_what_does_not_fit() -> Result<()> {
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     tools.ping(&far).await?;
     let before = state(&cluster).await?;
-    let sized = async |size: u32| {
-        let size = (size - HEADERS).to_string();
-        let arguments = ["-M", "do", "-s", &size];
-        pings_with(&far, tools.address(), COUNT, &arguments).await
-    };
+    let sized =
+        async |size: usize| pings_with(&far, tools.address(), COUNT, in_one_piece(size)).await;
     assert_eq!(sized(1001).await?, all(COUNT));
     let fault = tools.wire()?.set_mtu(1000).await?;
     assert_eq!(sized(1000).await?, all(COUNT));
@@ -75,11 +82,8 @@ async fn the_tunnel_follows_a_narrow_underlay(
         }
     })
     .await?;
-    let sized = async |size: u32| {
-        let size = (size - HEADERS).to_string();
-        let arguments = ["-M", "do", "-s", &size];
-        pings_with(&tools, far.address(), COUNT, &arguments).await
-    };
+    let sized =
+        async |size: usize| pings_with(&tools, far.address(), COUNT, in_one_piece(size)).await;
     assert_eq!(sized(1280).await?, all(COUNT));
     assert_eq!(sized(1281).await?, [].into());
     fault.heal().await?;
@@ -95,9 +99,12 @@ async fn a_black_hole_swallows_long_packets_only() -> Result<()> {
     let cluster = boot("userspace").await?;
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     tools.ping(&far).await?;
-    let sized = async |size: u32| {
-        let size = (size - HEADERS).to_string();
-        pings_with(&tools, far.address(), COUNT, &["-s", &size]).await
+    let sized = async |size: usize| {
+        let options = PingOptions {
+            dont_fragment: false,
+            ..in_one_piece(size)
+        };
+        pings_with(&tools, far.address(), COUNT, options).await
     };
     let long = Loss::all().only(Flow::icmp().tunnelled().longer_than(1000));
     let fault = cluster.lose([WORKER_1], [WORKER_2], long).await?;

@@ -1,7 +1,5 @@
 //! A vandal on a node: what it did is told, agents repair their own, and healing mends the rest.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail, ensure};
 use podlab::event::Kind;
 use podlab::process::Program;
@@ -9,7 +7,7 @@ use podlab::{Cluster, Node};
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
-use crate::world::{SOON, all, boot, pings, same, state};
+use crate::world::{SOON, all, boot, pings, reaches, same, state};
 
 const COUNT: u32 = 20;
 const ACTS: u32 = 8;
@@ -104,11 +102,7 @@ async fn agents_and_healing_mend_together(
         same(&before, &after).map_err(|error| error.to_string())
     });
     mended.await?;
-    podlab::eventually::eventually("the pods reach each other", SOON, || async {
-        let reply = tools.ping(&far).await;
-        reply.map_err(|error| error.to_string())
-    })
-    .await?;
+    reaches(&tools, far.address()).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     Ok(())
 }
@@ -129,13 +123,7 @@ async fn what_a_vandal_broke_is_broken() -> Result<()> {
     ensure!(vandalism.acts.len() > 30, "{vandalism}");
     assert_eq!(pings(&tools, far.address(), COUNT).await?, [].into());
     vandalism.fault.heal().await?;
-    // Neighbours that were asked for in vain are asked for again after a second.
-    let long = Duration::from_secs(10);
-    podlab::eventually::eventually("the pods reach each other", long, || async {
-        let reply = tools.ping(&far).await;
-        reply.map_err(|error| error.to_string())
-    })
-    .await?;
+    reaches(&tools, far.address()).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     Ok(())
 }
