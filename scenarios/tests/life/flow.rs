@@ -4,10 +4,10 @@
 //! eight seconds. Otherwise `ping` could neither send at that rate nor read what comes back, and
 //! would count its own lateness as losses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -16,10 +16,6 @@ use podlab::{Cluster, Pod, patience};
 
 /// From one ping to the next.
 const INTERVAL: Duration = Duration::from_millis(1);
-
-/// How many of the last pings may be without an answer: they were on their way when `ping` was
-/// told to end, if need be overtaken by later ones on another way.
-const UNDER_WAY: u32 = 20;
 
 /// Pings from one pod to another, one each [`INTERVAL`], until they are counted.
 pub(crate) struct Flow {
@@ -36,6 +32,8 @@ pub(crate) struct Losses {
     pair: String,
     sent: u32,
     outages: Vec<Outage>,
+    /// Answers that came, and found the queue of `ping` full: it was not let run for so long.
+    unread: u32,
 }
 
 /// A run of pings without an answer.
@@ -93,15 +91,25 @@ impl Flow {
         Ok(flows)
     }
 
-    /// Ends it and prints what was lost. Fails when there is no answer any more, and when it was
-    /// no flow: with less than half of the pings that were due while there were answers, outages
+    /// Ends it and prints what was lost of all that was sent before this was called. Fails when
+    /// there is no answer any more, and when it was no flow: with less than half of the pings that were due while there were answers, outages
     /// may lie between them. (Where more programs want the processors than there are, `ping` has
     /// its share of them only, and half of that is asked for.)
-    pub(crate) async fn count(self) -> Result<Losses> {
+    pub(crate) async fn count(mut self) -> Result<Losses> {
         let share = 0.5 / crowding();
         let elapsed = self.begun.elapsed();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let later = |line: &str| sent_at(line).is_some_and(|at| at >= now.as_secs_f64());
+        // Whatever was sent before that one was answered before, or never will be.
+        let line = self
+            .ping
+            .wait_for_line(later, crate::restart::SOON)
+            .await
+            .with_context(|| format!("{}: no answer any more", self.pair))?;
+        let last = sequence(&line).context("an answer without a number")?;
+        let unread = unread(self.ping.id().context("ping has ended")?)?;
         let output = self.ping.stop(Signal::SIGINT).await?;
-        let losses = Losses::read(self.pair, &output.stdout)?;
+        let losses = Losses::read(self.pair, &output.stdout, last, unread)?;
         println!("{losses}");
         let answered = elapsed.saturating_sub(losses.outages.iter().map(|o| o.length).sum());
         let due = answered.as_secs_f64() / self.interval.as_secs_f64();
@@ -118,38 +126,26 @@ impl Flow {
     pub(crate) async fn none_lost(flows: Vec<Self>) -> Result<()> {
         for flow in flows {
             let losses = flow.count().await?;
-            ensure!(losses.outages.is_empty(), "{losses}");
+            ensure!(losses.lost() == 0, "{losses}");
         }
         Ok(())
     }
 }
 
 impl Losses {
-    fn read(pair: String, text: &str) -> Result<Self> {
+    /// What was lost of the pings up to the one with the number `last`.
+    fn read(pair: String, text: &str, last: u32, unread: u32) -> Result<Self> {
         let answers = text
             .lines()
-            .filter_map(|line| Some((sequence(line)?, time(line)?)));
+            .filter_map(|line| Some((sequence(line)?, time(line)?)))
+            .filter(|(number, _)| *number <= last);
         let seen: BTreeMap<u32, f64> = answers.collect();
-        let summary = text.lines().find_map(|line| {
-            let (sent, _) = line.split_once(" packets transmitted")?;
-            sent.parse().ok()
-        });
-        let sent: u32 = summary.with_context(|| format!("{pair}: no summary in {text:?}"))?;
-        let (&last, _) = seen
-            .last_key_value()
-            .with_context(|| format!("{pair}: no answer"))?;
-        ensure!(
-            last + UNDER_WAY >= sent,
-            "{pair}: no answer to the last {} of {sent} pings",
-            sent - last
-        );
+        ensure!(!seen.is_empty(), "{pair}: no answer");
         let mut outages = Vec::new();
         let mut before = (0, None);
         for (&number, &at) in &seen {
             let (previous, when) = before;
-            if let Some(count @ 1..) = number.checked_sub(previous + 1)
-                && previous + UNDER_WAY < sent
-            {
+            if let Some(count @ 1..) = number.checked_sub(previous + 1) {
                 let length = when.map_or(0.0, |when: f64| at - when);
                 outages.push(Outage {
                     first: previous + 1,
@@ -161,13 +157,16 @@ impl Losses {
         }
         Ok(Self {
             pair,
-            sent,
+            sent: last,
             outages,
+            unread,
         })
     }
 
+    /// How many pings the network has lost.
     pub(crate) fn lost(&self) -> u32 {
-        self.outages.iter().map(|outage| outage.count).sum()
+        let unanswered: u32 = self.outages.iter().map(|outage| outage.count).sum();
+        unanswered.saturating_sub(self.unread)
     }
 }
 
@@ -183,7 +182,10 @@ impl fmt::Display for Losses {
                 outage.length.as_millis()
             )?;
         }
-        Ok(())
+        match self.unread {
+            0 => Ok(()),
+            unread => write!(f, "; {unread} answers were not read in time"),
+        }
     }
 }
 
@@ -199,6 +201,46 @@ fn sequence(line: &str) -> Option<u32> {
 /// When it came, in seconds; what `-D` puts before it.
 fn time(line: &str) -> Option<f64> {
     line.strip_prefix('[')?.split_once(']')?.0.parse().ok()
+}
+
+/// When the ping was sent whose answer this is, in seconds: the answer's time less its round trip's.
+fn sent_at(line: &str) -> Option<f64> {
+    sequence(line)?;
+    let (_, rest) = line.split_once(" time=")?;
+    let milliseconds: f64 = rest.split_once(' ')?.0.parse().ok()?;
+    Some(time(line)? - milliseconds / 1e3)
+}
+
+/// How many packets the kernel has thrown away because a process did not read its raw sockets in
+/// time (the last column of /proc/net/raw, `drops`).
+fn unread(process: u32) -> Result<u32> {
+    let files = format!("/proc/{process}/fd");
+    let mut sockets = BTreeSet::new();
+    for file in std::fs::read_dir(&files).context(files)? {
+        let Ok(target) = std::fs::read_link(file?.path()) else {
+            continue; // closed meanwhile
+        };
+        let target = target.to_string_lossy();
+        let inode = target
+            .strip_prefix("socket:[")
+            .and_then(|s| s.strip_suffix(']'));
+        sockets.extend(inode.map(str::to_owned));
+    }
+    let table = format!("/proc/{process}/net/raw");
+    let table = std::fs::read_to_string(&table).context(table)?;
+    let mut unread = 0;
+    let mut found = false;
+    for line in table.lines().skip(1) {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        if let [_, _, _, _, _, _, _, _, _, inode, _, _, drops] = columns[..]
+            && sockets.contains(inode)
+        {
+            found = true;
+            unread += drops.parse::<u32>()?;
+        }
+    }
+    ensure!(found, "ping has no raw socket in {table:?}");
+    Ok(unread)
 }
 
 /// How many programs want each of the processors, and 1 at least.
@@ -224,25 +266,25 @@ async fn a_flow_counts_what_is_lost() -> Result<()> {
         let second = f64::from(number) / 100.0;
         format!("[{second:.6}] 64 bytes from 10.0.0.1: icmp_seq={number} ttl=62 time=0.1 ms\n")
     };
-    let text = |numbers: &[u32], sent| {
+    let text = |numbers: &[u32]| -> String {
         let answers: String = numbers.iter().map(|number| answer(*number)).collect();
-        format!(
-            "{answers}From 10.0.0.9 icmp_seq=3 Destination Host Unreachable\n\n{sent} packets transmitted, 5 received"
-        )
+        format!("{answers}From 10.0.0.9 icmp_seq=3 Destination Host Unreachable\n")
     };
-    let read = |text: String| Losses::read("a to b".to_owned(), &text);
-    let answered: Vec<u32> = [1, 2, 5, 6].into_iter().chain(9..=27).chain([30]).collect();
-    let losses = read(text(&answered, 31))?;
+    let read = |numbers: &[u32], last, unread| {
+        Losses::read("a to b".to_owned(), &text(numbers), last, unread)
+    };
+    let losses = read(&[1, 2, 5, 6, 9, 10, 13], 10, 0)?;
     assert_eq!(
         losses.to_string(),
-        "a to b: 4 of 31 lost: 2 from 3 (30 ms), 2 from 7 (30 ms)"
+        "a to b: 4 of 10 lost: 2 from 3 (30 ms), 2 from 7 (30 ms)"
     );
-    assert!(read(text(&[1, 2, 3], 3))?.outages.is_empty());
-    let silent = read(text(&[1, 2, 3], 30)).unwrap_err();
+    assert!(read(&[1, 2, 3, 5], 3, 0)?.outages.is_empty());
+    let losses = read(&[1, 5], 5, 2)?;
     assert_eq!(
-        silent.to_string(),
-        "a to b: no answer to the last 27 of 30 pings"
+        losses.to_string(),
+        "a to b: 1 of 5 lost: 3 from 2 (40 ms); 2 answers were not read in time"
     );
-    assert!(read(text(&[], 3)).is_err());
+    assert!(read(&[], 3, 0).is_err());
+    assert_eq!(sent_at(&answer(50)), Some(0.4999));
     Ok(())
 }

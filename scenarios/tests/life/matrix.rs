@@ -41,7 +41,7 @@ async fn an_agent_may_be_disturbed_at_any_time(
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
     let mut connection = Connection::start(&tools, &far).await?;
     let flows = Flow::between(&cluster, &[TEST_TOOLS, DEMO_W2]).await?;
-    let subject = Subject::new(&cluster, &node);
+    let mut subject = Subject::new(&cluster, &node);
     let mut met = None;
     for attempt in 1..=ATTEMPTS {
         if subject.disturb_in(phase, how).await? {

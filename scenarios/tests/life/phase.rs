@@ -44,12 +44,16 @@ pub(crate) enum Disturbance {
 
 /// A node that nobody has booted, with so many blocks that their routes take a while.
 const CROWD: &str = "nodes/crowd.json";
-const BLOCKS: usize = 200;
+/// So many at the first attempt. Where an agent was done with them before the test heard of it, the
+/// later ones have more.
+const FEWEST_BLOCKS: usize = 200;
+const MOST_BLOCKS: usize = 1600;
 
 /// The agent of a node that is disturbed.
 pub(crate) struct Subject<'a> {
     cluster: &'a Cluster,
     node: &'a Node,
+    blocks: usize,
 }
 
 /// Of the crowd's routes on the node, those by the tunnel and those by the underlay.
@@ -73,10 +77,10 @@ impl Crowd {
     }
 
     /// Whether the agent is half-way.
-    fn is_mixed(&self, phase: Phase) -> bool {
+    fn is_mixed(&self, phase: Phase, blocks: usize) -> bool {
         match phase {
             Phase::ChangingMode => self.tunnel > 0 && self.underlay > 0,
-            _ => self.tunnel > 0 && self.tunnel < BLOCKS,
+            _ => self.tunnel > 0 && self.tunnel < blocks,
         }
     }
 }
@@ -111,7 +115,11 @@ async fn until_state(process: u32, wanted: &[char]) -> Result<()> {
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(cluster: &'a Cluster, node: &'a Node) -> Self {
-        Self { cluster, node }
+        Self {
+            cluster,
+            node,
+            blocks: FEWEST_BLOCKS,
+        }
     }
 
     /// A while: as many pings as one after the other take on a way that needs no agent.
@@ -133,7 +141,8 @@ impl<'a> Subject<'a> {
             Phase::Starting | Phase::Syncing => self.while_it_starts(phase, how).await?,
             Phase::ChangingMode => {
                 self.write_crowd()?;
-                self.until_crowd(|crowd| crowd.tunnel == BLOCKS).await?;
+                self.until_crowd(|crowd| crowd.tunnel == self.blocks)
+                    .await?;
                 let (agent, mut monitor) = (self.agent()?, self.routes_change()?);
                 set(self.cluster, CrossSubnet).await?;
                 self.half_way(phase, &mut monitor).await
@@ -158,8 +167,9 @@ impl<'a> Subject<'a> {
         Ok(true)
     }
 
-    /// After a phase that was not met: all is as at the beginning.
-    pub(crate) async fn recover(&self) -> Result<()> {
+    /// After a phase that was not met: all is as at the beginning, and the next attempt lasts longer.
+    pub(crate) async fn recover(&mut self) -> Result<()> {
+        self.blocks = (self.blocks + FEWEST_BLOCKS / 2).min(MOST_BLOCKS);
         self.node.start_agent().await?;
         set(self.cluster, Always).await?;
         self.cluster.datastore().remove(CROWD).ok();
@@ -176,7 +186,7 @@ impl<'a> Subject<'a> {
     /// Waits until the crowd's routes, where there is a crowd, are as the mode says.
     pub(crate) async fn has_all_routes(&self, phase: Phase, mode: Encapsulation) -> Result<()> {
         let there = match phase {
-            Phase::Syncing | Phase::ChangingMode => BLOCKS,
+            Phase::Syncing | Phase::ChangingMode => self.blocks,
             _ => 0,
         };
         let all = match mode {
@@ -197,7 +207,7 @@ impl<'a> Subject<'a> {
     }
 
     fn write_crowd(&self) -> Result<()> {
-        let blocks: Vec<String> = (0..BLOCKS)
+        let blocks: Vec<String> = (0..self.blocks)
             .map(|n| format!("\"192.168.{}.{}/28\"", 128 + n / 16, n % 16 * 16))
             .collect();
         let node = format!(
@@ -271,7 +281,7 @@ impl<'a> Subject<'a> {
     }
 
     async fn disturb_half_way(&self, phase: Phase, agent: u32, how: Disturbance) -> Result<bool> {
-        let met = async || Ok(self.crowd().await?.is_mixed(phase));
+        let met = async || Ok(self.crowd().await?.is_mixed(phase, self.blocks));
         self.disturb(agent, how, met).await
     }
 
