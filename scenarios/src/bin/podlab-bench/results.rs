@@ -68,6 +68,28 @@ impl Results {
         self.add(name, unit, value, goal, "the goal");
     }
 
+    /// Adds a figure of which more is better, and that shall be at least `least` times the
+    /// reference; [`Results::reached`] fails if it is less.
+    pub(crate) fn add_at_least(
+        &mut self,
+        name: impl Into<String>,
+        unit: &str,
+        value: f64,
+        (reference, against): (f64, &str),
+        least: f64,
+    ) {
+        let name = name.into();
+        let ratio = value / reference;
+        if !matches!(
+            ratio.partial_cmp(&least),
+            Some(std::cmp::Ordering::Greater | std::cmp::Ordering::Equal)
+        ) {
+            let missed = format!("{name}: {ratio:.2}, at least {least:.2} is the goal");
+            self.missed.push(missed);
+        }
+        self.add(name, unit, value, reference, against);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.figures.is_empty()
     }
@@ -185,6 +207,21 @@ mod tests {
         let error = results.reached().unwrap_err().to_string();
         assert!(
             error.contains("b: 10.10 ms") && error.contains("c: NaN"),
+            "{error}"
+        );
+        assert!(!error.contains("a:"), "{error}");
+    }
+
+    #[test]
+    fn so_does_too_small_a_part_of_the_reference() {
+        let mut results = Results::default();
+        results.add_at_least("a", "Gbit/s", 9.0, (10.0, "plain"), 0.9);
+        assert!(results.reached().is_ok());
+        results.add_at_least("b", "Gbit/s", 8.9, (10.0, "plain"), 0.9);
+        results.add_at_least("c", "Gbit/s", 0.0, (0.0, "plain"), 0.0);
+        let error = results.reached().unwrap_err().to_string();
+        assert!(
+            error.contains("b: 0.89, at least 0.90") && error.contains("c: NaN"),
             "{error}"
         );
         assert!(!error.contains("a:"), "{error}");

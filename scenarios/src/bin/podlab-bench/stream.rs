@@ -14,13 +14,23 @@ use super::results::{Results, median};
 
 pub(crate) const NAME: &str = "stream";
 /// Rounds; ways take turns within a round, so that a busy moment hits all of them.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const SECONDS: &str = "1";
 /// How long a server may take to begin or to end.
 const SOON: Duration = Duration::from_secs(5);
 /// Payloads of the UDP packets: small ones, and such as fill the MTU. The latter say what the machine
 /// makes of packets that nobody may join to super-packets.
 const PACKETS: [&str; 2] = ["64", "1400"];
+
+/// What a backend's stream shall be at least, as a part of no encapsulation and of VXLAN. The kernel's
+/// own tunnel is what it is, and a program that carries packets has no rank among kernels' tunnels.
+fn goals(backend: &str) -> [f64; 2] {
+    match backend {
+        "ebpf" => [0.9, 1.0],
+        "userspace" => [0.3, 0.0],
+        _ => [0.0, 0.0],
+    }
+}
 
 /// A way between the pods, beside the tunnel that the agents made.
 struct Way {
@@ -88,17 +98,18 @@ async fn measure(cluster: &Cluster, backend: &str, results: &mut Results) -> Res
         }
     }
     let [plain, vxlan, ipip] = streams.map(|mut samples| median(&mut samples));
-    let mut compare = |what: &str, unit: &str, ipip: f64, others: [f64; 2]| {
-        for (other, way) in others.into_iter().zip(&WAYS) {
+    let mut compare = |what: &str, unit: &str, ipip: f64, others: [f64; 2], goals: [f64; 2]| {
+        for ((other, way), goal) in others.into_iter().zip(&WAYS).zip(goals) {
             let name = format!("{what}, {backend}, against {}", way.name);
-            results.add(name, unit, ipip, other, way.name);
+            results.add_at_least(name, unit, ipip, (other, way.name), goal);
         }
     };
-    compare("one TCP stream", "Gbit/s", ipip, [plain, vxlan]);
+    let others = [plain, vxlan];
+    compare("one TCP stream", "Gbit/s", ipip, others, goals(backend));
     for (size, samples) in PACKETS.iter().zip(packets) {
         let [plain, vxlan, ipip] = samples.map(|mut samples| median(&mut samples));
         let what = format!("packets of {size} bytes");
-        compare(&what, "kpps", ipip, [plain, vxlan]);
+        compare(&what, "kpps", ipip, [plain, vxlan], [0.0, 0.0]);
     }
     Ok(())
 }
