@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod chaos;
+pub mod flow;
 pub mod impostor;
 pub mod program;
 pub mod sabotage;

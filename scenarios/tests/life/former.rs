@@ -8,11 +8,11 @@ use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::{Always, Never};
 use podlab::{Cluster, Node};
 use podlab_scenarios::backend;
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1};
 use rstest::rstest;
 
 use crate::agents::Switch;
-use crate::flow::Flow;
 use crate::modes::{is_in, seed_in, set};
 use crate::restart::SOON;
 

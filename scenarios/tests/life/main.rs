@@ -9,7 +9,6 @@
 
 mod agents;
 mod connection;
-mod flow;
 mod former;
 mod matrix;
 mod modes;

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 use podlab::spec::Encapsulation::{Always, CrossSubnet};
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
 use crate::connection::Connection;
-use crate::flow::Flow;
 use crate::modes::{is_in, seed_in};
 use crate::phase::{Disturbance, Phase, Subject};
 

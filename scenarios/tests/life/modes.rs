@@ -4,11 +4,11 @@ use anyhow::Result;
 use podlab::netlink::Route;
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Cluster, Node};
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1, WORKER_2};
 use rstest::rstest;
 
 use crate::agents::boot;
-use crate::flow::Flow;
 use crate::restart::SOON;
 
 /// The seed's cluster in another mode; all its nodes are in one subnet.

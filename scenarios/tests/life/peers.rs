@@ -1,11 +1,11 @@
 //! Other nodes that come and go while pods talk.
 
 use anyhow::{Result, ensure};
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
 use crate::agents::boot;
-use crate::flow::Flow;
 use crate::restart::SOON;
 
 /// Proves that a change of the peers reaches a tunnel at work without a packet lost: two nodes

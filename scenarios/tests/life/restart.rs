@@ -8,11 +8,11 @@ use podlab::agent::PodlabAgent;
 use podlab::process::Program;
 use podlab::{Cluster, Node};
 use podlab_scenarios::backend;
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
 use crate::agents::{Switch, binary, boot};
-use crate::flow::Flow;
 
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 

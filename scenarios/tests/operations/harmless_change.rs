@@ -1,10 +1,9 @@
 //! Changes of a live cluster that concern nobody's packets.
 
-use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use anyhow::Result;
 use podlab::eventually::eventually;
-use podlab::process::Program;
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
+use podlab_scenarios::flow::Flow;
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1};
 use rstest::rstest;
 
@@ -20,9 +19,7 @@ async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
     let cluster = boot_in(mode, backend).await?;
     let node = cluster.node(WORKER_1)?;
     let agents: Vec<_> = cluster.nodes().iter().map(|node| node.agent_id()).collect();
-    let target = cluster.pod(DEMO_W2)?.address().to_string();
-    let ping = Program::new("ping").args(["-i", "0.002", "-q", &target]);
-    let ping = cluster.pod(TEST_TOOLS)?.spawn(ping)?;
+    let flows = Flow::between(&cluster, &[TEST_TOOLS, DEMO_W2]).await?;
 
     let store = cluster.datastore();
     let pool = r#"{"cidr":"10.50.0.0/16","block_size":26,"encapsulation":"never"}"#;
@@ -55,24 +52,11 @@ async fn item_16_a_harmless_change_restarts_nothing_and_loses_nothing(
         there.then_some(()).ok_or(table)
     })
     .await?;
-    let output = ping.stop(Signal::SIGINT).await?;
-    let (sent, received) = counts(&output.stdout)?;
-    // ping may be told to end between a request and its answer.
-    assert!(sent >= 20 && received + 1 >= sent, "{}", output.stdout);
+    Flow::none_lost(flows).await?;
     let now: Vec<_> = cluster.nodes().iter().map(|node| node.agent_id()).collect();
     assert_eq!(now, agents);
     assert_eq!(metric(&node, "repairs_total{kind=\"route\"}").await?, "0");
     assert_eq!(metric(&node, "ready").await?, "1");
     cluster.shutdown().await?;
     Ok(())
-}
-
-/// As in `514 packets transmitted, 514 received, 0% packet loss, time 1043ms`.
-fn counts(text: &str) -> Result<(u32, u32)> {
-    let numbers = text.lines().find_map(|line| {
-        let (sent, rest) = line.split_once(" packets transmitted, ")?;
-        let (received, _) = rest.split_once(" received")?;
-        Some((sent.parse().ok()?, received.parse().ok()?))
-    });
-    numbers.with_context(|| format!("no summary in {text:?}"))
 }
