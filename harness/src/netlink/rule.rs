@@ -1,5 +1,6 @@
 //! The rules that choose a routing table, and the routes of all tables.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
@@ -128,5 +129,35 @@ impl Rule {
         }
         rule.mark = mark.map(|mark| (mark, mask));
         rule
+    }
+}
+
+/// As `ip rule` shows it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.priority)?;
+        if self.inverted {
+            f.write_str("not ")?;
+        }
+        match self.source {
+            Some(source) => write!(f, "from {source}")?,
+            None => f.write_str("from all")?,
+        }
+        if let Some(destination) = self.destination {
+            write!(f, " to {destination}")?;
+        }
+        if let Some((mark, mask)) = self.mark {
+            write!(f, " fwmark {mark:#x}/{mask:#x}")?;
+        }
+        if let Some(device) = &self.incoming {
+            write!(f, " iif {device}")?;
+        }
+        if let Some(device) = &self.outgoing {
+            write!(f, " oif {device}")?;
+        }
+        match self.action.as_str() {
+            "lookup" => write!(f, " lookup {}", self.table),
+            action => write!(f, " {action}"),
+        }
     }
 }

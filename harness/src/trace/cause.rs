@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::evidence::NftVerdict;
+use super::evidence::{Moved, NftVerdict};
 use super::hop::Leg;
 use super::point::{Point, Stretch};
-use crate::netlink::{MacAddress, NeighbourState, Refusal, RouteAnswer, RouteKind};
+use crate::netlink::{MacAddress, NeighbourState, Refusal, RouteAnswer, RouteKind, Rule};
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,11 @@ pub enum Cause {
         destination: Ipv4Net,
         /// In which way.
         kind: RouteKind,
+    },
+    /// A rule of the policy database refuses the packet, whatever the routes say.
+    RuleRefuses {
+        /// The rule.
+        rule: Box<Rule>,
     },
     /// The next hop is another than it should be.
     WrongNextHop {
@@ -139,6 +144,16 @@ pub enum Cause {
         /// What the machine believes the entry to be.
         state: Option<NeighbourState>,
     },
+    /// The next hop is the right one, and the tunnel device leads to another node for it: a wrong
+    /// entry in its own table, as a VXLAN device has one of hardware addresses (`bridge fdb`).
+    WrongTunnelPeer {
+        /// The tunnel device.
+        device: String,
+        /// Where it should lead to.
+        expected: Ipv4Addr,
+        /// Where it leads to.
+        found: Ipv4Addr,
+    },
     /// A device promises a larger MTU than fits behind it.
     MtuTooLarge {
         /// The device.
@@ -191,6 +206,11 @@ pub enum Cause {
         /// The kernel's name of the reason, such as `IP_RPFILTER`.
         reason: String,
     },
+    /// The kernel counted a loss when it was lost there, and nothing else explains it.
+    Counted {
+        /// The machine's counters that moved, at least one.
+        moved: Vec<Moved>,
+    },
     /// Nothing that was looked at explains it.
     Unknown,
 }
@@ -237,6 +257,7 @@ impl fmt::Display for Cause {
                 let kind = format!("{kind:?}").to_lowercase();
                 write!(f, "the route to {destination} is of kind {kind}")
             }
+            Self::RuleRefuses { rule } => write!(f, "refused by the routing rule `{rule}`"),
             Self::WrongNextHop { expected, found } => {
                 write!(f, "the next hop is {found} instead of {expected}")
             }
@@ -298,6 +319,14 @@ impl fmt::Display for Cause {
                     None => Ok(()),
                 }
             }
+            Self::WrongTunnelPeer {
+                device,
+                expected,
+                found,
+            } => write!(
+                f,
+                "{device} leads to {found}, and the next hop is {expected}"
+            ),
             Self::MtuTooLarge { device, mtu, fits } => {
                 write!(
                     f,
@@ -320,6 +349,12 @@ impl fmt::Display for Cause {
                 write!(f, "the sender's kernel refused it: {error}")
             }
             Self::Dropped { reason } => write!(f, "dropped by the kernel: {reason}"),
+            Self::Counted { moved } => {
+                let moved = moved.iter();
+                let told = moved.map(|Moved { counter, by, .. }| format!("{counter} +{by}"));
+                let told = told.collect::<Vec<_>>().join(", ");
+                write!(f, "the kernel counted a loss: {told}")
+            }
             Self::Unknown => f.write_str("nothing that was looked at explains it"),
         }
     }

@@ -5,15 +5,14 @@ use std::net::Ipv4Addr;
 use super::assemble::Expected;
 use super::cause::{Cause, Diagnosis};
 use super::compare::{Finding, Problem, at};
-use super::evidence::{Evidence, MachineState};
+use super::evidence::{Evidence, Moved};
 use super::hop::{Decision, Hop, Leg};
 use super::point::Point;
 use super::probe::Outcome;
+use super::refused::Refused;
 use super::topology::{FABRIC, Station, Topology};
 use crate::capture::Direction;
-use crate::netlink::{
-    Link, MacAddress, Neighbour, NeighbourState, Refusal, RouteAnswer, RouteKind,
-};
+use crate::netlink::{Link, MacAddress, Neighbour, NeighbourState, Refusal, RouteAnswer};
 
 /// What the outer header takes in bytes.
 const OUTER: u32 = 20;
@@ -48,7 +47,7 @@ impl Case<'_> {
     }
 
     /// The stations of the leg.
-    fn stations(&self) -> &[Station] {
+    pub(super) fn stations(&self) -> &[Station] {
         match self.finding.leg {
             Leg::There => &self.expected.there,
             Leg::Back => &self.expected.back,
@@ -77,7 +76,7 @@ impl Case<'_> {
     }
 
     /// The machine on which the last step should have been made.
-    fn machine(&self) -> String {
+    pub(super) fn machine(&self) -> String {
         let finding = self.finding;
         let point = finding.stretch.before.as_ref();
         let point = point.or(finding.stretch.after.as_ref());
@@ -94,10 +93,9 @@ impl Case<'_> {
                 times: *times,
                 expected: usize::from(self.station().is_some_and(|s| s.outer.is_some())),
             },
-            Problem::Outer { expected, found } if expected.1 != found.1 => Cause::WrongNextHop {
-                expected: expected.1,
-                found: found.1,
-            },
+            Problem::Outer { expected, found } if expected.1 != found.1 => {
+                return self.other_peer(expected.1, found.1);
+            }
             Problem::Outer { expected, found } => Cause::WrongOuterSource {
                 expected: expected.0,
                 found: found.0,
@@ -107,7 +105,9 @@ impl Case<'_> {
                 found: *found,
             },
             Problem::Checksum { header } => Cause::WrongChecksum { header },
-            Problem::Frame { found, expected } => self.wrong_neighbour(*found, expected),
+            Problem::Frame { found, expected } => self
+                .other_next_hop()
+                .unwrap_or_else(|| self.wrong_neighbour(*found, expected)),
             Problem::Repeated(times) => Cause::Duplicated { times: *times },
             Problem::Detour(point) => Cause::Detour {
                 point: point.clone(),
@@ -133,6 +133,21 @@ impl Case<'_> {
             },
             None => Cause::Unknown,
         }
+    }
+
+    /// The frame bears the hardware address of another next hop, because the route names that one.
+    fn other_next_hop(&self) -> Option<Cause> {
+        let station = self.station()?;
+        let (decision, destination) = match station.outer {
+            Some((_, to)) => (self.evidence.outer_decision.as_ref()?, to),
+            None => {
+                let header = self.last().and_then(Hop::inner);
+                let destination = header.map(|header| header.destination);
+                let decision = self.evidence.decision.as_ref()?;
+                (decision, destination.or(self.evidence.destination)?)
+            }
+        };
+        self.misrouted(&decision.route, station, destination)
     }
 
     fn wrong_neighbour(&self, found: [u8; 6], expected: &Point) -> Cause {
@@ -178,14 +193,26 @@ impl Case<'_> {
                 self.too_big(&station.point)
             }
             Some(previous) if previous.outer.is_none() && station.outer.is_some() => {
+                if let Some(misled) = self.misled() {
+                    return misled;
+                }
                 Some(self.not_encapsulated(previous, station))
             }
             Some(previous) if previous.outer.is_some() && station.outer.is_none() => {
+                if let Some(misled) = self.misled() {
+                    return misled;
+                }
                 Some(Cause::NotDecapsulated)
             }
             _ => self.routing(Some(station)),
         };
+        if let Some(Cause::NeighbourUnanswered { address, .. }) = &cause
+            && let Some(rule) = self.rule_against_asking(station, *address)
+        {
+            return rule;
+        }
         let cause = cause.or_else(|| self.kernel_says());
+        let cause = cause.or_else(|| self.kernel_counts());
         (machine, cause.unwrap_or(Cause::Unknown))
     }
 
@@ -194,6 +221,17 @@ impl Case<'_> {
         Some(Cause::Dropped {
             reason: reason.clone(),
         })
+    }
+
+    /// The counters of the machine itself: others may have lost something else.
+    fn kernel_counts(&self) -> Option<Cause> {
+        let machine = self.machine();
+        let counters = self.evidence.counters.iter();
+        let moved: Vec<Moved> = counters
+            .filter(|moved| moved.machine == machine)
+            .cloned()
+            .collect();
+        (!moved.is_empty()).then_some(Cause::Counted { moved })
     }
 
     fn broken_link(&self, point: &Point) -> Option<Cause> {
@@ -296,7 +334,16 @@ impl Case<'_> {
         let state = self.evidence.machine(&name)?;
         let (device, gateway) = match &decision.route {
             RouteAnswer::Refused(refusal) => {
-                return Some(refused(state, *refusal, destination, incoming));
+                // What is made here has not come in, and its source is chosen later.
+                let came_in = self.last().filter(|_| incoming.is_some());
+                let source = came_in.and_then(|hop| hop.headers().next());
+                let packet = Refused {
+                    refusal: *refusal,
+                    source: source.map(|header| header.source),
+                    destination,
+                    incoming,
+                };
+                return Some(packet.by(state));
             }
             RouteAnswer::Local => return None,
             RouteAnswer::Forward {
@@ -304,23 +351,23 @@ impl Case<'_> {
             } => (device, gateway),
         };
         let station = station?;
+        if let Some(cause) = self.misrouted(&decision.route, station, destination) {
+            return Some(cause);
+        }
         let next_hop = gateway.unwrap_or(destination);
-        if *device != station.point.device {
-            return Some(self.other_device(&decision.route, station, destination));
-        }
-        if let Some(expected) = station.next_hop
-            && expected != next_hop
-            && next_hop != POD_GATEWAY
-        {
-            let found = next_hop;
-            return Some(Cause::WrongNextHop { expected, found });
-        }
         let resolves = state.link(device).is_some_and(|link| link.arp);
-        let answered = decision.neighbour.as_ref().is_some_and(|entry| {
-            let state = entry.state;
-            state != NeighbourState::Failed && state != NeighbourState::Incomplete
-        });
-        if resolves && !answered {
+        let unanswered = match &decision.neighbour {
+            Some(entry) => matches!(
+                entry.state,
+                NeighbourState::Failed | NeighbourState::Incomplete
+            ),
+            // Where nobody asked there is no entry, either.
+            None => {
+                let asked = (Point::new(name, device), next_hop);
+                self.evidence.unanswered.contains(&asked)
+            }
+        };
+        if resolves && unanswered {
             return Some(Cause::NeighbourUnanswered {
                 address: next_hop,
                 device: device.clone(),
@@ -330,18 +377,44 @@ impl Case<'_> {
         None
     }
 
-    fn other_device(&self, found: &RouteAnswer, station: &Station, destination: Ipv4Addr) -> Cause {
-        let block = self.topology.block_of(destination);
-        let matched = match found {
-            RouteAnswer::Forward { matched, .. } => matched.as_ref(),
-            _ => None,
+    /// The route leads elsewhere than to the station, or by another next hop.
+    fn misrouted(
+        &self,
+        found: &RouteAnswer,
+        station: &Station,
+        destination: Ipv4Addr,
+    ) -> Option<Cause> {
+        let RouteAnswer::Forward {
+            device,
+            gateway,
+            matched,
+        } = found
+        else {
+            return None;
         };
+        let next_hop = gateway.unwrap_or(destination);
+        let expected = station.next_hop.unwrap_or(next_hop);
+        let other_device = *device != station.point.device;
+        if !other_device && (next_hop == expected || next_hop == POD_GATEWAY) {
+            return None;
+        }
+        let block = self.topology.block_of(destination);
         if let (Some(block), Some(matched)) = (block, matched)
             && matched.destination.prefix_len() < block.prefix_len()
         {
             let instead = found.clone();
-            return Cause::RouteMissing { block, instead };
+            return Some(Cause::RouteMissing { block, instead });
         }
+        Some(match other_device {
+            true => self.other_device(found, station),
+            false => Cause::WrongNextHop {
+                expected,
+                found: next_hop,
+            },
+        })
+    }
+
+    fn other_device(&self, found: &RouteAnswer, station: &Station) -> Cause {
         if station.point.device == self.topology.tunnel {
             return Cause::AroundTunnel {
                 route: found.clone(),
@@ -351,6 +424,27 @@ impl Case<'_> {
             expected: station.point.device.clone(),
             found: found.clone(),
         }
+    }
+
+    /// A node answers for the pods' gateway only where it would let through whoever asks.
+    fn rule_against_asking(
+        &self,
+        station: &Station,
+        next_hop: Ipv4Addr,
+    ) -> Option<(String, Cause)> {
+        let node = station
+            .frame_to
+            .as_ref()
+            .filter(|_| next_hop == POD_GATEWAY)?;
+        let question = Refused {
+            refusal: Refusal::Unreachable,
+            source: self.topology.address_of(&station.point.machine),
+            destination: next_hop,
+            incoming: Some(&node.device),
+        };
+        let rule = question.rule(self.evidence.machine(&node.machine)?)?;
+        let rule = Box::new(rule.clone());
+        Some((node.machine.clone(), Cause::RuleRefuses { rule }))
     }
 
     /// The device that does not answer for the pods' gateway.
@@ -396,43 +490,5 @@ impl Case<'_> {
             .filter(|_| self.finding.problem != Problem::Missing);
         notes.extend(wrong.map(|hop| format!("seen: {hop}")));
         notes
-    }
-}
-
-/// Why the look-up of a machine refuses a packet.
-fn refused(
-    state: &MachineState,
-    refusal: Refusal,
-    destination: Ipv4Addr,
-    incoming: Option<&str>,
-) -> Cause {
-    if let Some(device) = incoming {
-        let own = format!("conf/{device}/forwarding");
-        for parameter in ["ip_forward", own.as_str()] {
-            if state.is_off(parameter) {
-                return Cause::ForwardingOff {
-                    parameter: parameter.to_owned(),
-                };
-            }
-        }
-        if refusal == Refusal::ReversePath {
-            return Cause::ReversePath {
-                device: device.to_owned(),
-            };
-        }
-    }
-    match state.route_to(destination) {
-        Some(route) if !matches!(route.kind, RouteKind::Unicast) => Cause::RouteRefuses {
-            destination: route.destination,
-            kind: route.kind,
-        },
-        // A way there is known, so it is the way back that is not.
-        Some(_) if refusal == Refusal::Invalid && incoming.is_some() => Cause::ReversePath {
-            device: incoming.unwrap_or_default().to_owned(),
-        },
-        _ => Cause::NoRoute {
-            destination,
-            refusal,
-        },
     }
 }

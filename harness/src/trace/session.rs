@@ -238,6 +238,11 @@ impl<'a> Session<'a> {
         let station = stations.get(finding.station);
         let receiver = station.and_then(|station| station.frame_to.as_ref());
         names.extend(receiver.map(|point| point.machine.as_str()));
+        // And both ends of the tunnel.
+        let tunnels = stations
+            .iter()
+            .filter(|station| station.point.device == self.topology.tunnel);
+        names.extend(tunnels.map(|station| station.point.machine.as_str()));
         let found = names
             .into_iter()
             .filter_map(|name| decide::machine_named(self.cluster, name));

@@ -84,6 +84,11 @@ impl Topology {
         self.plan.pods.iter().find(|pod| pod.name == name)
     }
 
+    /// The address of the pod of this name.
+    pub(super) fn address_of(&self, pod: &str) -> Option<Ipv4Addr> {
+        self.pod(pod).map(|pod| pod.address)
+    }
+
     /// The node at which a path begins or ends; `None` outside.
     fn node_of(&self, party: &Party) -> Option<&NodePlan> {
         match party {

@@ -1,11 +1,15 @@
 //! Probes that are lost in ways that are not in the table of sabotages.
 
 use anyhow::{Context, Result};
+use podlab::netlink::RouteAnswer;
+use podlab::probe::server::hello;
 use podlab::process::Program;
+use podlab::spec::Encapsulation;
 use podlab::trace::{Cause, Diagnosis, Leg, Verdict};
 use podlab::{Cluster, Machine};
 use podlab_scenarios::sabotage::freeze::Frozen;
 use podlab_scenarios::seed::{self, DEMO_W2, TEST_TOOLS, TUNNEL, UNDERLAY, WORKER_1, WORKER_2};
+use rstest::rstest;
 
 async fn run(machine: &Machine, script: &str) -> Result<()> {
     let program = Program::new("sh").args(["-ec", script]);
@@ -91,6 +95,107 @@ async fn the_reverse_path_check_is_named() -> Result<()> {
         diagnosis.cause,
         Cause::ReversePath { device },
         "{diagnosis}"
+    );
+    Ok(())
+}
+
+/// The seed's cluster with plain routing, in which the sender's node has no route to the block of
+/// the other, and its agent does not put it right.
+async fn without_the_route() -> Result<(Cluster, Frozen)> {
+    let mut spec = seed::spec();
+    spec.pools[0].encapsulation = Encapsulation::Never;
+    let cluster = spec.boot().await?;
+    let (near, far) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let frozen = Frozen::freeze(near.agent_id().context("an agent runs")?)?;
+    near.delete_route(far.blocks()[0]).await?;
+    Ok((cluster, frozen))
+}
+
+/// If this fails, plain routing hides a missing route: the packet leaves by the same device, to the
+/// default gateway, and looks as if only a hardware address was wrong.
+#[podlab::test]
+async fn a_missing_route_is_named_where_nothing_is_encapsulated() -> Result<()> {
+    let (cluster, _frozen) = without_the_route().await?;
+    let far = cluster.node(WORKER_2)?;
+    let diagnosis = diagnose(&cluster, Leg::There).await?;
+    assert_eq!(diagnosis.machine, WORKER_1, "{diagnosis}");
+    let Cause::RouteMissing { block, instead } = &diagnosis.cause else {
+        panic!("{diagnosis}");
+    };
+    assert_eq!(*block, far.blocks()[0]);
+    let RouteAnswer::Forward {
+        device, gateway, ..
+    } = instead
+    else {
+        panic!("{diagnosis}");
+    };
+    assert_eq!(device, UNDERLAY);
+    assert_eq!(
+        gateway.map(|gateway| gateway.to_string()).as_deref(),
+        Some("10.12.0.1")
+    );
+    let before = diagnosis.stretch.before.as_ref().map(ToString::to_string);
+    assert_eq!(before, Some(format!("{WORKER_1}/{UNDERLAY}")));
+    let told = diagnosis.to_string();
+    assert!(
+        told.contains("; its packets take 0.0.0.0/0 via 10.12.0.1 dev"),
+        "{told}"
+    );
+    Ok(())
+}
+
+/// If this fails, whoever has a rule that refuses is sent to look at routes, which are all right.
+/// One that is for a pod as a sender also keeps the node from answering it for its gateway.
+#[rstest]
+#[podlab::test]
+async fn a_rule_that_refuses_is_named(
+    #[values("prohibit", "unreachable", "blackhole")] action: &str,
+    #[values("from 192.168.1.12", "from all to 192.168.2.6")] whom: &str,
+) -> Result<()> {
+    let cluster = seed::boot().await?;
+    let node = cluster.node(WORKER_1)?;
+    run(&node, &format!("ip rule add priority 100 {whom} {action}")).await?;
+    let diagnosis = diagnose(&cluster, Leg::There).await?;
+    assert_eq!(diagnosis.machine, WORKER_1, "{diagnosis}");
+    let Cause::RuleRefuses { rule } = &diagnosis.cause else {
+        panic!("{}", diagnosis.explanation());
+    };
+    assert_eq!(rule.to_string(), format!("100: {whom}/32 {action}"));
+    let before = diagnosis.stretch.before.as_ref().map(ToString::to_string);
+    let expected = match whom.starts_with("from all") {
+        true => format!("{WORKER_1}/{TUNNEL}"),
+        false => format!("{TEST_TOOLS}/eth0"),
+    };
+    assert_eq!(before, Some(expected), "{diagnosis}");
+    Ok(())
+}
+
+/// If this fails, a drop that leaves nothing but a counter stays unexplained: a SYN for which a
+/// full listener has no room vanishes without an answer, a route or a filter being wrong.
+#[podlab::test]
+async fn a_counter_that_moved_is_the_cause_where_nothing_else_explains() -> Result<()> {
+    const PORT: u16 = 81;
+    let cluster = seed::boot().await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    // No room for connections that are not established.
+    let full = "cd /proc/sys/net/ipv4; echo 0 > tcp_syncookies; echo -4 > tcp_max_syn_backlog";
+    run(&to, full).await?;
+    let _server = to.serve_http(PORT, hello("nobody"))?;
+    let trace = cluster.trace(&from, &to).tcp(PORT).await?;
+    assert_eq!(trace.verdict(), Verdict::Lost(Leg::Back), "{trace}");
+    let diagnosis = trace.diagnosis().context("no diagnosis")?;
+    assert_eq!(diagnosis.machine, DEMO_W2);
+    let Cause::Counted { moved } = &diagnosis.cause else {
+        panic!("{trace}");
+    };
+    // Each SYN that was sent while the counters were looked at counts once.
+    let drops = moved
+        .iter()
+        .find(|moved| moved.counter == "TcpExt.ListenDrops");
+    assert_eq!(drops.map(|drops| drops.by), Some(1), "{trace}");
+    assert!(
+        trace.to_string().contains("TcpExt.ListenDrops +1"),
+        "{trace}"
     );
     Ok(())
 }

@@ -14,6 +14,7 @@ mod lost;
 mod matrix;
 mod timeline;
 mod trace;
+mod vxlan;
 
 /// A folder that programs see, too, which are started here and enter a sandbox of their own: the
 /// one for temporary files belongs to our sandbox alone.

@@ -1,11 +1,8 @@
 //! The way of one packet, as the trace tells it, on networks that work.
 
-use std::path::Path;
-
 use anyhow::Result;
-use podlab::agent::{Agent, AgentError, PodlabAgent};
+use podlab::agent::PodlabAgent;
 use podlab::netlink::RouteAnswer;
-use podlab::process::Program;
 use podlab::spec::{ClusterSpec, Encapsulation};
 use podlab::trace::{Hop, Trace};
 use podlab::{Cluster, Error};
@@ -167,58 +164,5 @@ async fn whatever_works_is_delivered(
     is_delivered(&outside)?;
     let arrived = outside.there.last().and_then(Hop::inner);
     assert_eq!(arrived.map(|header| header.source), Some(n1.address()));
-    Ok(())
-}
-
-/// Our agent, whose pods are then connected by hand through another device.
-#[derive(Debug)]
-struct ByVxlan(PodlabAgent);
-
-impl Agent for ByVxlan {
-    fn name(&self) -> &str {
-        "by-vxlan"
-    }
-
-    fn program(&self, node: &str, datastore: &Path) -> Result<Program, AgentError> {
-        self.0.program(node, datastore)
-    }
-
-    fn tunnel_device(&self) -> &str {
-        "vxlan0"
-    }
-}
-
-/// If this fails, the trace serves our own agent only: an encapsulation that the packet decoder
-/// does not know hides the probe from it.
-#[podlab::test]
-async fn a_ping_is_followed_through_vxlan() -> Result<()> {
-    let agent = ByVxlan(PodlabAgent::new());
-    let cluster = spec(Encapsulation::Always).boot_with(agent).await?;
-    let nodes = [cluster.node("n1")?, cluster.node("n2")?];
-    for (own, other) in [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])] {
-        own.stop_agent().await?;
-        let (address, peer) = (own.address(), other.address());
-        let block = other.blocks()[0];
-        let mac = |of: &podlab::Node| format!("02:00:00:00:00:{:02x}", of.address().octets()[3]);
-        let (own_mac, peer_mac) = (mac(own), mac(other));
-        let script = format!(
-            "ip link add vxlan0 address {own_mac} mtu 1400 type vxlan id 7 dstport 4789 \
-                local {address} nolearning && ip link set vxlan0 up && \
-             bridge fdb append {peer_mac} dev vxlan0 dst {peer} && \
-             ip neighbour replace {peer} lladdr {peer_mac} dev vxlan0 nud permanent && \
-             ip route replace {block} via {peer} dev vxlan0 onlink"
-        );
-        let program = Program::new("sh").args(["-c", &script]);
-        own.exec(program).await?.success()?;
-    }
-    let trace = cluster
-        .trace(&cluster.pod("p1")?, &cluster.pod("p2")?)
-        .await?;
-    is_delivered(&trace)?;
-    let on_the_wire = trace.there.iter().find(|hop| hop.point.machine == "fabric");
-    let on_the_wire = on_the_wire.expect("it crosses the fabric");
-    assert_eq!(on_the_wire.depth(), 1, "{trace}");
-    let sources: Vec<_> = on_the_wire.headers().map(|header| header.source).collect();
-    assert_eq!(sources, [nodes[0].address(), cluster.pod("p1")?.address()]);
     Ok(())
 }

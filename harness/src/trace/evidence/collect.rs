@@ -17,7 +17,11 @@ pub(in crate::trace) async fn state(machine: &Machine) -> Result<MachineState, E
         names.extend(OF_DEVICES.iter().map(|name| format!("conf/{scope}/{name}")));
     }
     let parameters: Parameters = machine.parameters(names)?;
+    let live = machine.live()?;
+    let netlink = live.netlink();
     Ok(MachineState {
+        rules: netlink.rules().await?,
+        tables: netlink.all_routes().await?,
         neighbours: machine.neighbours().await?,
         routes: machine.routes().await?,
         parameters,

@@ -14,7 +14,7 @@ pub use nft_trace::NftVerdict;
 
 use super::hop::Decision;
 use super::point::Point;
-use crate::netlink::{Link, Neighbour, Route};
+use crate::netlink::{Link, Neighbour, Route, Rule, TableRoute};
 
 /// Everything that was collected about one probe.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,11 @@ pub(super) struct Evidence {
 pub(super) struct MachineState {
     pub(super) links: Vec<Link>,
     pub(super) neighbours: Vec<Neighbour>,
+    /// Of the main table.
     pub(super) routes: Vec<Route>,
+    pub(super) rules: Vec<Rule>,
+    /// Of all tables: those that the rules lead to.
+    pub(super) tables: Vec<TableRoute>,
     pub(super) parameters: Parameters,
 }
 

@@ -2,6 +2,7 @@
 
 mod comparison;
 mod diagnosis;
+mod refused;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
