@@ -29,9 +29,9 @@ pub(in crate::trace) type Counters = BTreeMap<String, u64>;
 const FILES: [&str; 4] = ["snmp", "netstat", "dev", "softnet_stat"];
 
 /// What a name must contain to be a counter of losses.
-const LOSSES: [&str; 15] = [
+const LOSSES: [&str; 14] = [
     "Discard", "NoRoute", "Errors", "Errs", "Drop", "drop", "errs", "Unknown", "Fails", "Filter",
-    "Unreachs", "NoPort", "NoECT", "Overflow", "colls",
+    "Unreachs", "NoPort", "Overflow", "colls",
 ];
 
 /// The columns of `/proc/net/dev`, receiving and sending.
