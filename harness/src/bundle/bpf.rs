@@ -40,12 +40,14 @@ pub struct MapState {
     pub id: u32,
     /// Its name, at most 15 letters.
     pub name: String,
-    /// The kernel's number of its kind: 1 hash, 2 array, 11 trie of prefixes.
+    /// The kernel's number of its kind: 1 hash, 2 array, 5 and 6 the same per processor, 11 trie of
+    /// prefixes.
     pub kind: u32,
     /// How many entries it can have.
     pub max_entries: u32,
-    /// Keys and values in hexadecimal digits, in the byte order of memory; at most 4,096. Of kinds
-    /// other than hash, array and trie there are none here.
+    /// Keys and values in hexadecimal digits, in the byte order of memory; at most 4,096. Where
+    /// every processor has a value of its own they stand one after the other with spaces between.
+    /// Of kinds other than hash, array and trie there are none here.
     pub entries: Vec<(String, String)>,
 }
 
@@ -71,26 +73,22 @@ pub(super) fn program(id: u32) -> io::Result<ProgramState> {
 }
 
 fn map(id: u32) -> io::Result<MapState> {
-    const HASH: u32 = 1;
-    const ARRAY: u32 = 2;
-    const LRU_HASH: u32 = 9;
-    const LPM_TRIE: u32 = 11;
     let map = by_id(MAP_GET_FD_BY_ID, id)?;
     let mut info = [0_u8; 128];
     object_info(&map, &mut info)?;
     let kind = u32_at(&info, 0);
     let (key_size, value_size) = (u32_at(&info, 8) as usize, u32_at(&info, 12) as usize);
     let mut entries = Vec::new();
-    // Values of other kinds have another size than the map says (one per CPU), or are no values.
-    if [HASH, ARRAY, LRU_HASH, LPM_TRIE].contains(&kind) {
+    if let Some((values, size)) = values(kind, value_size)? {
         let mut key: Option<Vec<u8>> = None;
         while entries.len() < MAX_ENTRIES {
             let Some(next) = next_key(&map, key.as_deref(), key_size)? else {
                 break;
             };
             // One that was removed this instant is no entry any more.
-            if let Some(value) = look_up(&map, &next, value_size)? {
-                entries.push((hex(&next), hex(&value)));
+            if let Some(value) = look_up(&map, &next, values * size)? {
+                let each = value.chunks_exact(size).map(|own| hex(&own[..value_size]));
+                entries.push((hex(&next), each.collect::<Vec<_>>().join(" ")));
             }
             key = Some(next);
         }
@@ -102,6 +100,38 @@ fn map(id: u32) -> io::Result<MapState> {
         max_entries: u32_at(&info, 16),
         entries,
     })
+}
+
+/// How many values an entry of a map of this kind has, and what room the kernel takes for each;
+/// `None` for kinds whose values are none, or are written in another way.
+fn values(kind: u32, value_size: usize) -> io::Result<Option<(usize, usize)>> {
+    const HASH: u32 = 1;
+    const ARRAY: u32 = 2;
+    const PERCPU_HASH: u32 = 5;
+    const PERCPU_ARRAY: u32 = 6;
+    const LRU_HASH: u32 = 9;
+    const LRU_PERCPU_HASH: u32 = 10;
+    const LPM_TRIE: u32 = 11;
+    Ok(match kind {
+        _ if value_size == 0 => None,
+        HASH | ARRAY | LRU_HASH | LPM_TRIE => Some((1, value_size)),
+        PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH => {
+            let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+            let count = processors(&list).ok_or_else(|| io::Error::other(list))?;
+            Some((count, value_size.next_multiple_of(8)))
+        }
+        _ => None,
+    })
+}
+
+/// The length of a list like `0-3,6`.
+fn processors(list: &str) -> Option<usize> {
+    let ranges = list.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    });
+    ranges.sum()
 }
 
 fn by_id(command: i32, id: u32) -> io::Result<OwnedFd> {
@@ -135,7 +165,7 @@ fn next_key(map: &OwnedFd, key: Option<&[u8]>, size: usize) -> io::Result<Option
 fn look_up(map: &OwnedFd, key: &[u8], size: usize) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0_u8; size];
     let (key, address) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
-    // SAFETY: key and value have the sizes of the map's, whose kind has one value per key.
+    // SAFETY: key and value have the sizes that the kernel reads and writes for this kind of map.
     let result = unsafe { element(MAP_LOOKUP_ELEM, map, key, address) };
     found(result, value)
 }
@@ -190,4 +220,18 @@ fn name_at(bytes: &[u8], place: usize) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::processors;
+
+    #[test]
+    fn processors_are_counted_from_the_kernels_list() {
+        assert_eq!(processors("0\n"), Some(1));
+        assert_eq!(processors("0-1\n"), Some(2));
+        assert_eq!(processors("0-3,6,8-9\n"), Some(7));
+        assert_eq!(processors("\n"), None);
+        assert_eq!(processors("3-1"), None);
+    }
 }

@@ -182,8 +182,9 @@ impl Filter {
                 _ => {}
             }
         }
-        // The kernel lists each chain's head before the filter itself: it has no program.
-        (filter.kind != "bpf" || filter.program_id.is_some()).then_some(filter)
+        // The kernel lists what filters of one kind and priority have in common before them: that
+        // has no handle. One of classic BPF has no number of a program either.
+        (message.header.handle != 0.into()).then_some(filter)
     }
 }
 

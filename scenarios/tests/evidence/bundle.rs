@@ -168,26 +168,6 @@ async fn everything_about_every_machine_is_in_the_bundle() -> Result<()> {
     Ok(())
 }
 
-/// With the ebpf backend the tunnel is a pair of programs: without them and their maps a bundle
-/// would tell nothing of it.
-#[podlab::test(needs = "bpf")]
-async fn bpf_programs_are_there_with_their_maps() -> Result<()> {
-    let attempt = Failing::new()?.fail("fails_by_an_error", 1).await?;
-    let programs = &attempt.machine("n2")?["programs"]["value"];
-    let programs = programs.as_array().context("no programs")?;
-    let mut maps = programs
-        .iter()
-        .filter_map(|program| program["maps"].as_array())
-        .flatten();
-    let peers = maps
-        .find(|map| map["name"] == "peers")
-        .context("no peers")?;
-    // A prefix of 32 bits and the address of the other node.
-    let entries = peers["entries"].to_string();
-    ensure!(entries.contains("200000000a000002"), "{entries}");
-    Ok(())
-}
-
 /// A page that asks the network for anything is blank where a CI artefact is opened, and one that
 /// is not whole markup shows nonsense.
 #[podlab::test]

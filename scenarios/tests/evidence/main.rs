@@ -5,6 +5,7 @@ mod agreement;
 mod asked_again;
 mod bundle;
 mod captures;
+mod content;
 mod events;
 mod expectations;
 mod failing;

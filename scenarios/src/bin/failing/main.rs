@@ -1,6 +1,7 @@
 //! A suite whose tests fail on purpose, each in its own way: what they leave is what the scenarios
 //! in `tests/evidence/bundle.rs` look at. Nobody else runs it.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +11,7 @@ use podlab::eventually::eventually;
 use podlab::expect::{icmp, tcp};
 use podlab::matrix::{Expectation, Probe};
 use podlab::probe::icmp::PingOptions;
+use podlab::process::Program;
 use podlab::spec::ClusterSpec;
 use podlab::{Cluster, bundle, suite};
 
@@ -93,6 +95,47 @@ async fn fails_by_a_panic() {
 async fn fails_at_boot() -> Result<()> {
     let agent = PodlabAgent::new().args(["--no-such-flag"]);
     spec().boot_with(agent).await?;
+    Ok(())
+}
+
+/// Of everything that is collected there is something on `n2` that only this test has put there.
+#[podlab::test]
+async fn fails_with_marks_of_its_own() -> Result<()> {
+    const MARKS: &str = "
+        ip link add br9 mtu 1442 type bridge && ip link set br9 up
+        ip address add 10.99.0.1/24 dev br9
+        ip route add 10.98.0.0/16 dev br9 table 77
+        ip rule add priority 77 to 10.98.0.0/16 lookup 77
+        ip neighbour add 10.99.0.9 lladdr 02:00:00:00:00:99 dev br9 nud permanent
+        nft 'table ip tally { chain in { type filter hook forward priority 0;
+             ip daddr 192.168.2.2 icmp type echo-request counter; }; }'
+        tc qdisc add dev br9 root handle 9: tbf rate 9mbit burst 9kb latency 9ms
+        tc qdisc add dev br9 clsact
+        tc filter add dev br9 ingress protocol ip prio 9 bpf da bytecode '1,6 0 0 0,'
+        echo 2 > /proc/sys/net/ipv4/conf/br9/rp_filter";
+    let cluster = spec().boot().await?;
+    let (a, b) = (cluster.pod("a")?, cluster.pod("b")?);
+    let marks = Program::new("sh").args(["-ec", MARKS]);
+    cluster.node("n2")?.exec(marks).await?.success()?;
+    for _ in 0..2 {
+        a.ping(&b).await?;
+    }
+    cluster.events().note("now the cable is cut");
+    let port = cluster.node("n1")?.fabric_port();
+    cluster.fabric().set_link_up(&port, false).await?;
+    a.ping_with(&b, &soon()).await.context("the marked error")?;
+    Ok(())
+}
+
+/// Behind the tunnel there is no node of this address: the program drops it, and counts.
+#[podlab::test(needs = "bpf")]
+async fn fails_on_ebpf() -> Result<()> {
+    let agent = PodlabAgent::with_encapsulation("ebpf");
+    let cluster = spec().boot_with(agent).await?;
+    let route = "ip route add 172.20.0.0/16 via 10.0.0.99 dev tunl0 onlink";
+    cluster.node("n1")?.exec(route).await?.success()?;
+    let nobody = Ipv4Addr::new(172, 20, 0, 1);
+    cluster.pod("a")?.ping_with(nobody, &soon()).await?;
     Ok(())
 }
 
