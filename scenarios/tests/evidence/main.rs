@@ -13,6 +13,7 @@ mod fragments;
 mod keep;
 mod lost;
 mod matrix;
+mod report;
 mod timeline;
 mod trace;
 mod vxlan;

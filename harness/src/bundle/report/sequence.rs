@@ -25,7 +25,8 @@ pub(super) fn section(pair: &PairState, number: u64) -> Markup {
     };
     html! {
         p.soft {
-            "In the test: " (pair.failure) ". Asked once more, before any fault was healed: "
+            // More than one line is a table or a drawing, which stands above as it is.
+            "In the test: " (pair.failure.lines().next().unwrap_or_default()) ". Asked once more, before any fault was healed: "
             (trace.outcome) "."
         }
         div.scroll tabindex="0" { (diagram(trace, number)) }
@@ -92,9 +93,14 @@ fn diagram(trace: &TraceState, number: u64) -> Markup {
             title id=(format!("sequence-{number}")) { "Sequence of the packets of the pair" }
             desc id=(format!("sequence-text-{number}")) { (trace.verdict) ": " (trace.diagnosis) }
             (heads(&layout, trace))
+            // Lines first: the labels lie over them.
             @for (index, hop) in hops.iter().enumerate() {
                 @let astray = trace.wrong == Some(hop.leg) && lost_row.is_some_and(|lost| index >= lost);
-                (sighting(&layout, &hops[..index], hop, astray, row_of(index), &row_of))
+                (step(&layout, &hops[..index], hop, astray, row_of(index), &row_of))
+            }
+            @for (index, hop) in hops.iter().enumerate() {
+                @let astray = trace.wrong == Some(hop.leg) && lost_row.is_some_and(|lost| index >= lost);
+                (sighting(&layout, hop, astray, row_of(index)))
             }
             @if let (Some((from, to, _)), Some(row)) = (&lost, lost_row) {
                 (loss(&layout, *from, *to, row))
@@ -133,13 +139,18 @@ fn heads(layout: &Layout<'_>, trace: &TraceState) -> Markup {
         @for (lane, (_, device)) in split.iter().enumerate() {
             @let x = layout.x(lane);
             @let bad = missing.as_ref() == Some(&layout.lanes[lane]);
-            text.mono x=(x) y="38" text-anchor="middle" { (device) }
+            // A long name is squeezed rather than run into its neighbour.
+            @let room = layout.lane_width - 10;
+            @let squeezed = (device.chars().count() * LETTER > room).then_some(room);
+            text.mono x=(x) y="38" text-anchor="middle" textLength=[squeezed]
+                lengthAdjust=[squeezed.map(|_| "spacingAndGlyphs")] { (device) }
             line class=(if bad { "lane bad" } else { "lane" }) x1=(x) x2=(x) y1="48" y2=(bottom) {}
         }
     }
 }
 
-fn sighting(
+/// The line from where it was seen before.
+fn step(
     layout: &Layout<'_>,
     before: &[&HopState],
     hop: &HopState,
@@ -147,28 +158,38 @@ fn sighting(
     row: usize,
     row_of: &dyn Fn(usize) -> usize,
 ) -> Markup {
-    let Some(lane) = layout.lane(&hop.tap) else {
-        return html! {};
-    };
-    let (x, y) = (layout.x(lane), Layout::y(row));
-    let (line, dot) = match hop.leg {
-        _ if hop.is_error => ("lost", "dot-error"),
-        _ if astray => ("astray", "dot-astray"),
-        Leg::There => ("there", "dot-there"),
-        Leg::Back => ("back", "dot-back"),
-    };
     let last = before.iter().rposition(|earlier| earlier.leg == hop.leg);
     let from = last.and_then(|index| {
         let lane = layout.lane(&before[index].tap)?;
         Some((layout.x(lane), Layout::y(row_of(index))))
     });
     html! {
-        @if let Some((from_x, from_y)) = from {
-            line class=(line) x1=(from_x) y1=(from_y) x2=(x) y2=(y) {}
+        @if let (Some((from_x, from_y)), Some(lane)) = (from, layout.lane(&hop.tap)) {
+            line class=(classes(hop, astray).0) x1=(from_x) y1=(from_y)
+                x2=(layout.x(lane)) y2=(Layout::y(row)) {}
         }
-        circle class=(dot) cx=(x) cy=(y) r="5" { title { (hop.text) } }
+    }
+}
+
+fn sighting(layout: &Layout<'_>, hop: &HopState, astray: bool, row: usize) -> Markup {
+    let Some(lane) = layout.lane(&hop.tap) else {
+        return html! {};
+    };
+    let (x, y) = (layout.x(lane), Layout::y(row));
+    html! {
+        circle class=(classes(hop, astray).1) cx=(x) cy=(y) r="5" { title { (hop.text) } }
         text.small x=(LEFT - 14) y=(y + 4) text-anchor="end" { (microseconds(hop.at_ns)) }
         (label(layout, x, y, &headers(hop), ""))
+    }
+}
+
+/// Of a line and of the dot at its end.
+fn classes(hop: &HopState, astray: bool) -> (&'static str, &'static str) {
+    match hop.leg {
+        _ if hop.is_error => ("lost", "dot-error"),
+        _ if astray => ("astray", "dot-astray"),
+        Leg::There => ("there", "dot-there"),
+        Leg::Back => ("back", "dot-back"),
     }
 }
 
@@ -228,11 +249,17 @@ fn lost_line(trace: &TraceState) -> Option<(Option<usize>, Option<usize>, Option
     let from = stretch.after.as_ref().and_then(lane);
     let to = stretch.before.as_ref().and_then(lane);
     let after = stretch.after.as_ref().map(ToString::to_string);
-    let row = trace
-        .hops
-        .iter()
-        .take(ROWS)
-        .rposition(|hop| hop.leg == leg && Some(&hop.tap) == after.as_ref());
+    // Devices of the same machine that lie between the two have seen it before it was lost, too.
+    let machine = |tap: &str| tap.split('/').next().map(str::to_owned);
+    let own = after.as_deref().and_then(machine);
+    let behind = |tap: &str| {
+        let lane = trace.taps.iter().position(|lane| lane == tap);
+        machine(tap) == own && lane > from && to.is_some_and(|to| lane < Some(to))
+    };
+    let row =
+        trace.hops.iter().take(ROWS).rposition(|hop| {
+            hop.leg == leg && (Some(&hop.tap) == after.as_ref() || behind(&hop.tap))
+        });
     Some((from, to, row))
 }
 

@@ -6,7 +6,7 @@ use super::not_collected;
 use crate::bundle::Item;
 use crate::bundle::model::{LinkState, MachineState};
 use crate::bundle::sockets::SocketState;
-use crate::netlink::{Neighbour, Rule, TableRoute, TrafficFilter};
+use crate::netlink::{Neighbour, RouteKind, Rule, TableRoute, TrafficFilter};
 
 /// One collected thing under its name; an empty one is told in a word.
 pub(super) fn item<T>(
@@ -93,7 +93,7 @@ pub(super) fn routes(routes: &[TableRoute]) -> Markup {
         [
             table_name(*table),
             route.destination.to_string(),
-            format!("{:?}", route.kind).to_lowercase(),
+            kind(route.kind),
             route
                 .gateway
                 .map(|gateway| gateway.to_string())
@@ -116,6 +116,15 @@ fn table_name(table: u32) -> String {
         254 => "main".to_owned(),
         253 => "default".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// With the words of `ip route` for what the kernel makes by itself.
+fn kind(kind: RouteKind) -> String {
+    match kind {
+        RouteKind::Other(2) => "local".to_owned(),
+        RouteKind::Other(3) => "broadcast".to_owned(),
+        kind => format!("{kind:?}").to_lowercase(),
     }
 }
 

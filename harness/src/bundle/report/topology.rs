@@ -174,15 +174,19 @@ fn wire(buses: &[Bus], index: usize, node: &MachineState, tops: &[usize], way: &
     let from = TOP + bus.unwrap_or(0) * (BUS + 12) + BUS;
     let class = way.class("wire", &node.name, "fabric");
     let device = node.attached_by.as_deref().unwrap_or_default();
+    let port = node.fabric_port.as_deref().unwrap_or_default();
+    let title = html! { title { (node.name) "/" (device) " – fabric/" (port) } };
     html! {
         @if index < PER_ROW {
             @let middle = x + NODE_WIDTH / 2;
-            line class=(class) x1=(middle) x2=(middle) y1=(from) y2=(top) {}
+            line class=(class) x1=(middle) x2=(middle) y1=(from) y2=(top) { (title) }
             text.mono x=(middle + 8) y=(top - 8) { (device) }
         } @else {
             // Rows further down are reached through the gap beside the boxes.
             @let gap = x - GAP / 2;
-            polyline class=(class) points=(format!("{gap},{from} {gap},{} {x},{}", top + 20, top + 20)) {}
+            polyline class=(class) points=(format!("{gap},{from} {gap},{} {x},{}", top + 20, top + 20)) {
+                (title)
+            }
             text.mono x=(x + 4) y=(top - 6) { (device) }
         }
     }
@@ -214,9 +218,11 @@ fn node_box(cluster: &ClusterState, node: &MachineState, x: usize, y: usize, way
         text.small x=(x + NODE_WIDTH - 12) y=(y + 39) text-anchor="end" { (node.blocks.join(" ")) }
         @for (place, pod) in pods.iter().take(PODS).enumerate() {
             @let top = y + NODE_HEAD + place * POD - 8;
-            @let class = way.class("wire", &pod.name, &node.name);
-            @if class != "wire" {
-                line class=(class) x1=(x + 6) x2=(x + 16) y1=(top + 12) y2=(top + 12) {}
+            line class=(way.class("wire", &pod.name, &node.name))
+                x1=(x) x2=(x + 14) y1=(top + 12) y2=(top + 12) {
+                title {
+                    (pod.name) "/eth0 – " (node.name) "/" (pod.attached_by.as_deref().unwrap_or_default())
+                }
             }
             rect class=(way.class("pod", &pod.name, &pod.name))
                 x=(x + 14) y=(top) width=(NODE_WIDTH - 28) height=(POD - 6) rx="6" {}
