@@ -49,11 +49,17 @@ pub enum SinkError {
 #[derive(Debug, Default)]
 pub struct Terminal;
 
+impl Terminal {
+    pub(crate) fn write(out: &mut impl Write, cluster: u64, event: &Event) -> io::Result<()> {
+        let test = suite::current().unwrap_or_else(|| format!("cluster {cluster}"));
+        writeln!(out, "[{test}] {event}")
+    }
+}
+
 impl Sink for Terminal {
     fn event(&self, cluster: u64, event: &Event) {
-        let test = suite::current().unwrap_or_else(|| format!("cluster {cluster}"));
         // Whoever has closed standard error does not want to know.
-        writeln!(io::stderr().lock(), "[{test}] {event}").ok();
+        Self::write(&mut io::stderr().lock(), cluster, event).ok();
     }
 }
 

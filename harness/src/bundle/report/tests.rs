@@ -1,3 +1,5 @@
+mod every_event;
+
 use super::date;
 
 #[test]
