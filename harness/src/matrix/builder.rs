@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::rounds::{self, Plan, Planned};
-use super::{Expectation, Matrix, MatrixError, Peer, Probe, Question};
+use super::{Expectation, Matrix, MatrixError, Peer, Probe, Proof, Question};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::event::{EventLog, Kind, Protocol};
@@ -217,10 +217,10 @@ impl MatrixBuilder {
     ///
     /// # Errors
     /// [`MatrixError::Wrong`] with the matrix if not; otherwise as [`run`](Self::run).
-    pub async fn prove(self) -> Result<Matrix, Error> {
+    pub async fn prove(self) -> Result<Proof, Error> {
         let matrix = self.run().await?;
         matrix.assert()?;
-        Ok(matrix)
+        Ok(Proof(matrix))
     }
 
     fn all_probes(&self) -> Vec<Probe> {

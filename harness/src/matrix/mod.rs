@@ -48,7 +48,7 @@ pub use builder::MatrixBuilder;
 pub use expectation::{Actual, Difference, Expectation, Failed};
 pub use peer::Peer;
 pub use question::{Probe, Question};
-pub use result::{Check, Matrix};
+pub use result::{Check, Matrix, Proof};
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! What a matrix found.
 
+use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +14,27 @@ use crate::event::{Attachment, EventLog, How, Kind, milliseconds};
 pub(super) const TOLD: usize = 20;
 
 /// What was found by asking: printed, a grid, and below it everything that is wrong.
+///
+/// What it says is to be looked at: nobody may take a question for a proof. This compiles, as
+/// [`prove`](super::MatrixBuilder::prove) asserts it,
+/// ```no_run
+/// #![deny(unused_must_use)]
+/// # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+/// cluster.matrix().all_pods().prove().await?;
+/// cluster.matrix().all_pods().run().await?.assert()?;
+/// # Ok(())
+/// # }
+/// ```
+/// and this does not:
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # async fn example(cluster: podlab::Cluster) -> Result<(), podlab::Error> {
+/// cluster.matrix().all_pods().run().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize)]
+#[must_use = "what a matrix found proves nothing before it is asserted, or somebody looks at it"]
 #[non_exhaustive]
 pub struct Matrix {
     /// The names of the rows.
@@ -30,6 +52,26 @@ pub struct Matrix {
     pub elapsed: Duration,
     #[serde(skip)]
     pub(super) events: EventLog,
+}
+
+/// A [`Matrix`] of which all is as expected.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Proof(pub(super) Matrix);
+
+impl Deref for Proof {
+    type Target = Matrix;
+
+    fn deref(&self) -> &Matrix {
+        &self.0
+    }
+}
+
+/// As the matrix is printed.
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// One question, what was expected of it, and what came.

@@ -10,6 +10,7 @@ use podlab::event::Kind;
 use podlab::event::Protocol::{Http, Icmp, Tcp, Udp};
 use podlab::matrix::{Check, Difference, Expectation, Peer, Probe, Question};
 use podlab::probe::Failure;
+use podlab::probe::server::hello;
 use podlab::process::Program;
 use podlab::{Cluster, Machine};
 use podlab_scenarios::backend;
@@ -304,6 +305,68 @@ async fn the_source_that_an_outside_server_sees_is_checked(#[case] nat: bool) ->
         .next()
         .context("no check")?;
     assert_eq!(check.actual.sources, [actual], "{wrong}");
+    Ok(())
+}
+
+/// Proves that whoever is outside of the cluster has cells as well, whether he serves or refuses,
+/// and that one who does not do what is expected of him is the cell that is wrong.
+#[podlab::test]
+async fn outsiders_that_serve_and_refuse_are_cells_of_a_matrix() -> Result<()> {
+    const PORT: u16 = 8088;
+    let mut spec = seed::spec();
+    spec.pools[0].nat_outgoing = true;
+    let cluster = spec.boot().await?;
+    let (open, shut) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2));
+    let world = cluster.fabric();
+    run(
+        world,
+        &format!("ip address add {open}/32 dev lo; ip address add {shut}/32 dev lo"),
+    )
+    .await?;
+    let _server = world.serve_http(PORT, hello("outside"))?;
+    let refuse = format!(
+        "nft 'table ip shut {{ chain input {{ type filter hook input priority 0; \
+         ip daddr {shut} tcp dport {PORT} reject with tcp reset; }}; }}'"
+    );
+    run(world, &refuse).await?;
+    let at = |name: &str, address| {
+        let peer = Peer::outside(name, address);
+        peer.tcp_port(PORT).http_port(PORT, "/")
+    };
+    let ask = || {
+        let outsiders = [at("serves", open), at("refuses", shut)];
+        let matrix = cluster.matrix().from(cluster.pods()).to(outsiders);
+        matrix.protocols([Icmp, Tcp, Http])
+    };
+    let matrix = ask()
+        .expect_each(|question| {
+            // Whoever refuses connections answers pings all the same.
+            let refuses = question.to.name() == "refuses" && question.probe.protocol != Icmp;
+            Some(match refuses {
+                true => Expectation::failing(Failure::Refused),
+                false => Expectation::reachable(),
+            })
+        })
+        .prove()
+        .await?;
+    assert_eq!(matrix.to, ["serves", "refuses"]);
+    assert_eq!(matrix.checks.len(), 4 * 2 * 3);
+    let served = matrix
+        .checks
+        .iter()
+        .filter(|check| check.actual.answered == 1);
+    assert_eq!(served.count(), 4 * (3 + 1), "{matrix}");
+
+    // Whoever expects an answer of both sees one column that is wrong.
+    let wrong = ask().deadline(SHORT).run().await?;
+    let pods = cluster.pods();
+    let pairs: Vec<_> = pods.iter().map(|pod| (pod.name(), "refuses")).collect();
+    assert_eq!(wrong.wrong_pairs(), pairs, "{wrong}");
+    assert_eq!(wrong.wrong().count(), 4 * 2, "{wrong}");
+    let told = format!(
+        "{TEST_TOOLS} → refuses: tcp 56, http 56\n  expected  reachable\n  actual    no answer: refused"
+    );
+    assert!(wrong.to_string().contains(&told), "{wrong}");
     Ok(())
 }
 
