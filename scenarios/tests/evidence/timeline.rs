@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use podlab::agent::PodlabAgent;
 use podlab::event::Kind;
 use podlab::event::Protocol::{self, Icmp, Tcp, Udp};
@@ -83,6 +83,62 @@ async fn nothing_is_lost_when_nothing_happens(
     Ok(())
 }
 
+/// Proves that as many probes arrive per second as were asked for, by the target's own count: a
+/// timeline at half its rate would see half of the short outages.
+#[rstest]
+#[case(20)]
+#[case(100)]
+#[case(500)]
+#[podlab::test]
+async fn its_rate_is_kept(#[case] rate: u32) -> Result<()> {
+    let cluster = boot("ebpf").await?;
+    let (from, to) = ends(&cluster)?;
+    count_echoes(&to).await?;
+    let begin = Instant::now();
+    let timeline = cluster.timeline().pair(&from, &to).rate(rate).cold();
+    let timeline = timeline.start().await?;
+    during(Duration::from_secs(1)).await?;
+    let outages = timeline.stop().await?;
+    let most = begin.elapsed();
+    outages.assert_no_loss()?;
+    let pair = outages.pair(TEST_TOOLS, DEMO_W2)?;
+    assert_eq!(pair.sent, echoes(&to).await?, "{outages}");
+    assert_eq!(outages.sent(), pair.sent);
+    // One probe at the beginning, then one per slot; the test's own clock ran longer.
+    let slots = (outages.duration.as_secs_f64() * f64::from(rate)).floor() as u64 + 1;
+    let due = pair.sent + pair.skipped;
+    assert!(due.abs_diff(slots) <= 1, "{due} of {slots}: {outages}");
+    assert!(outages.duration <= most, "{most:?}: {outages}");
+    assert!(outages.duration >= Duration::from_millis(500), "{outages}");
+    // Skipped are those for which there was no processor, which on a slow machine are many.
+    assert!(pair.sent > due / 10, "{outages}");
+    if pair.skipped == 0 {
+        assert!(pair.longest_gap < 2 * outages.interval, "{outages}");
+    }
+    Ok(())
+}
+
+/// Counts the echo requests that come in.
+async fn count_echoes(pod: &Pod) -> Result<()> {
+    let table = "nft 'table ip tally { counter echoes { }; \
+        chain in { type filter hook input priority 0; icmp type echo-request counter name echoes; \
+        }; }'";
+    run(pod, table).await
+}
+
+/// How many have come.
+async fn echoes(pod: &Pod) -> Result<u64> {
+    let counters = pod
+        .exec("nft list counters table ip tally")
+        .await?
+        .success()?;
+    let (_, rest) = counters
+        .stdout
+        .split_once("packets ")
+        .context("no counter")?;
+    Ok(rest.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
 /// Proves that thirty pairs at a hundred probes a second are kept by one thread.
 #[podlab::test]
 async fn thirty_pairs_are_probed_at_once() -> Result<()> {
@@ -155,6 +211,15 @@ async fn a_link_that_is_down_is_an_outage_of_that_length(
         "{at_most:?}: {outages}"
     );
     assert_eq!(outage.lost, pair.lost);
+    // A bound is one to the nanosecond, and whoever breaks it is told.
+    outages.assert_no_outage_longer_than(outage.length)?;
+    let limit = outage.length - Duration::from_nanos(1);
+    let error = outages.assert_no_outage_longer_than(limit);
+    let error = error.expect_err("it is longer").to_string();
+    let expected = format!(
+        "not so that no outage is longer than {limit:?}: {TEST_TOOLS} → {DEMO_W2}\ntimeline of 2 pairs"
+    );
+    assert!(error.starts_with(&expected), "{error}");
     let mark = &outages.marks[outage.after.expect("after the mark")];
     assert_eq!(mark.text, "the link goes down");
     assert!(
@@ -238,6 +303,21 @@ async fn every_tenth_packet_that_is_lost_is_counted(
     };
     assert_eq!(pair.lost, packets("lost"), "{counters}{outages}");
     assert!(pair.lost >= 3, "{outages}");
+    // So many and not one less, and the message has the numbers.
+    outages.assert_lost_at_most(pair.lost)?;
+    let bound = pair.lost - 1;
+    let error = outages.assert_lost_at_most(bound);
+    let error = error.expect_err("more was lost").to_string();
+    for told in [
+        format!("not so that no pair loses more than {bound} probes: {TEST_TOOLS} → {DEMO_W2}\n"),
+        format!(": {} of {} lost\n", pair.lost, pair.sent),
+        format!(
+            "{TEST_TOOLS} → {DEMO_W2}: {} sent, {} lost, ",
+            pair.sent, pair.lost
+        ),
+    ] {
+        assert!(error.contains(&told), "{told:?} is not in {error}");
+    }
     assert_eq!(packets("lost"), packets("seen") / 10, "{counters}");
     assert!(
         pair.outages.iter().all(|outage| outage.lost == 1),
