@@ -211,9 +211,10 @@ impl Case<'_> {
         {
             return rule;
         }
-        let cause = cause.or_else(|| self.kernel_says());
-        let cause = cause.or_else(|| self.kernel_counts());
-        (machine, cause.unwrap_or(Cause::Unknown))
+        match cause.or_else(|| self.kernel_says()) {
+            Some(cause) => (machine, cause),
+            None => self.kernel_counts().unwrap_or((machine, Cause::Unknown)),
+        }
     }
 
     fn kernel_says(&self) -> Option<Cause> {
@@ -223,15 +224,18 @@ impl Case<'_> {
         })
     }
 
-    /// The counters of the machine itself: others may have lost something else.
-    fn kernel_counts(&self) -> Option<Cause> {
-        let machine = self.machine();
-        let counters = self.evidence.counters.iter();
-        let moved: Vec<Moved> = counters
-            .filter(|moved| moved.machine == machine)
-            .cloned()
-            .collect();
-        (!moved.is_empty()).then_some(Cause::Counted { moved })
+    /// The counters of the machine that should have had it next, or else of the one that had it
+    /// last: others may have lost something else.
+    fn kernel_counts(&self) -> Option<(String, Cause)> {
+        let stretch = &self.finding.stretch;
+        let ends = stretch.before.iter().chain(&stretch.after);
+        let mut counted = ends.map(|end| {
+            let counters = self.evidence.counters.iter();
+            let own = counters.filter(|moved| moved.machine == end.machine);
+            (end.machine.clone(), own.cloned().collect::<Vec<Moved>>())
+        });
+        let (machine, moved) = counted.find(|(_, moved)| !moved.is_empty())?;
+        Some((machine, Cause::Counted { moved }))
     }
 
     fn broken_link(&self, point: &Point) -> Option<Cause> {

@@ -6,7 +6,7 @@ use crate::netlink::{
 use crate::trace::diagnose::Case;
 use crate::trace::evidence::{Evidence, MachineState};
 use crate::trace::hop::Decision;
-use crate::trace::{Cause, NftVerdict, Outcome};
+use crate::trace::{Cause, Moved, NftVerdict, Outcome};
 
 fn link(name: &str, mtu: u32) -> Link {
     Link {
@@ -306,4 +306,39 @@ fn what_the_sender_was_told_is_told() {
     };
     let explanation = with_outcome(&journey, &evidence, &reported).explanation();
     assert!(explanation.contains("10.12.0.11 reported"), "{explanation}");
+}
+
+/// If this fails, a loss that the kernel has counted is blamed on a machine that is not at either
+/// end of it, or not on the one that counted it.
+#[test]
+fn a_counter_of_either_end_explains_what_nothing_else_does() {
+    let (journey, mut evidence) = lost_before("fabric/n1");
+    let moved = |machine: &str| Moved {
+        machine: machine.to_owned(),
+        counter: "eth0.tx_drop".to_owned(),
+        by: 2,
+    };
+    let cause = |evidence: &Evidence| {
+        let diagnosis = diagnose(&journey, evidence);
+        (diagnosis.machine, diagnosis.cause)
+    };
+    evidence.counters = vec![moved("n2")];
+    assert_eq!(cause(&evidence), ("fabric".to_owned(), Cause::Unknown));
+    let counted = |machine: &str| {
+        let moved = vec![moved(machine)];
+        (machine.to_owned(), Cause::Counted { moved })
+    };
+    evidence.counters = vec![moved("n1"), moved("n2")];
+    assert_eq!(cause(&evidence), counted("n1"));
+    evidence.counters = vec![moved("n1"), moved("fabric")];
+    assert_eq!(cause(&evidence), counted("fabric"));
+    let told = diagnose(&journey, &evidence).to_string();
+    assert!(
+        told.ends_with("fabric: the kernel counted a loss: eth0.tx_drop +2"),
+        "{told}"
+    );
+    // The kernel's own reason says more.
+    evidence.drops = vec!["QDISC_DROP".to_owned()];
+    let (_, cause) = cause(&evidence);
+    assert!(matches!(cause, Cause::Dropped { .. }), "{cause:?}");
 }
