@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use podlab::trace::{Stretch, Trace};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Probe, Sabotage, World, checks};
 use crate::backend::Lacking;
 
 /// A row of the table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// The sabotage; `none` for the network that nobody has broken.
     pub sabotage: String,

@@ -20,7 +20,7 @@ struct Arguments {
     /// Print every trace, and why each check failed.
     #[arg(long)]
     verbose: bool,
-    /// Print the document about all of them instead.
+    /// Print the document about all of them instead, with what the last run has measured.
     #[arg(long)]
     document: bool,
     /// Where the table goes.
@@ -33,10 +33,29 @@ const BACKENDS: [&str; 3] = ["kernel", "ebpf", "userspace"];
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.document {
-        print!("{}", sabotage::document());
-        return ExitCode::SUCCESS;
+        return match measured(&arguments) {
+            Ok(rows) => {
+                print!("{}", sabotage::document(&rows));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("sabotage: {error:#}\nhint: run make sabotage first");
+                ExitCode::FAILURE
+            }
+        };
     }
     program::run("sabotage", run(&arguments))
+}
+
+/// Where all columns of the table go.
+fn all_columns(arguments: &Arguments) -> PathBuf {
+    arguments.output.with_extension("measured.json")
+}
+
+fn measured(arguments: &Arguments) -> Result<Vec<Row>> {
+    let path = all_columns(arguments);
+    let read = || anyhow::Ok(serde_json::from_slice(&std::fs::read(&path)?)?);
+    read().with_context(|| format!("read {}", path.display()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -77,7 +96,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     let summaries: Vec<Summary<'_>> = rows.iter().map(Row::summary).collect();
     save(&summaries, &arguments.output)?;
-    save(&rows, &arguments.output.with_extension("measured.json"))?;
+    save(&rows, &all_columns(arguments))?;
     let bad: Vec<&str> = rows
         .iter()
         .filter(|row| !row.good)
