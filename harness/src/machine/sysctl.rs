@@ -20,6 +20,11 @@ const IPV4_DEFAULTS: [(&str, &str); 5] = [
     ("arp_filter", "0"),
 ];
 
+/// How often the kernel repeats what a socket that was closed, or whose process was killed, has left
+/// to send: for 3 seconds, not for 100. All that time such a socket holds its network namespace, and
+/// nobody will answer it when the other machines were killed with it.
+const ORPHANS: (&str, &str) = ("ipv4/tcp_orphan_retries", "3");
+
 /// Where they exist only: the host may be without IPv6 or `br_netfilter`.
 ///
 /// IPv6 off before any device comes up keeps the wires quiet (no router solicitations, MLD,
@@ -41,6 +46,7 @@ pub(super) fn set_defaults(
     let result = namespaces.run(|| -> Result<(), (PathBuf, io::Error)> {
         // Must come first: a change of ip_forward resets other parameters.
         write("ipv4/ip_forward", if forwarding { "1" } else { "0" })?;
+        write(ORPHANS.0, ORPHANS.1)?;
         for (name, value) in IPV4_DEFAULTS {
             for scope in ["all", "default"] {
                 write(&format!("ipv4/conf/{scope}/{name}"), value)?;

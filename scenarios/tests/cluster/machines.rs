@@ -1,8 +1,12 @@
 //! What a node and a pod see of themselves.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use nix::sys::signal::Signal;
+use podlab::eventually::eventually;
 use podlab::process::Program;
-use podlab_scenarios::seed::{self, DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
+use podlab_scenarios::seed::{self, DEMO_W2, HTTP_PORT, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 
 fn shell(script: &str) -> Program {
     Program::new("sh").args(["-c", script])
@@ -140,5 +144,41 @@ async fn the_route_printer_equals_net_tools() -> Result<()> {
     let printed = node.exec("route -n").await?.success()?.stdout;
     assert_eq!(printed.lines().count(), 2 + 8 + 17);
     assert_eq!(node.route_table().await?, printed);
+    Ok(())
+}
+
+/// If this fails, what a killed run's connections have left to send holds its network namespaces for
+/// a hundred seconds, and who runs tests in a loop meets the kernel's limit of namespaces.
+#[podlab::test]
+async fn a_connection_whose_process_was_killed_is_soon_given_up() -> Result<()> {
+    const FIN_WAIT_1: &str = "04";
+    let cluster = seed::boot().await?;
+    let (client, server) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let connect = format!(
+        "exec 3<>/dev/tcp/{}/{HTTP_PORT}; echo connected; exec sleep 600",
+        server.address()
+    );
+    let mut program = client.spawn(Program::new("bash").args(["-c", &connect]))?;
+    program
+        .wait_for_line(|line| line == "connected", Duration::from_secs(5))
+        .await?;
+    // Nobody will acknowledge the FIN.
+    let _down = client.link_down("eth0").await?;
+    program.stop(Signal::SIGKILL).await?;
+    let left = async || {
+        let table = client.exec("cat /proc/net/tcp").await?.success()?.stdout;
+        let states = table
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(3));
+        anyhow::Ok(states.filter(|state| *state == FIN_WAIT_1).count())
+    };
+    assert_eq!(left().await?, 1);
+    eventually("it is given up", Duration::from_secs(20), || async {
+        match left().await {
+            Ok(0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     Ok(())
 }
