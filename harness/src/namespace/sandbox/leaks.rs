@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::ifaddrs::getifaddrs;
 use nix::unistd::Pid;
 
+use super::cgroups::cgroups;
+
 /// Environment variable that every process of a run carries: the marks of the runs that it is part
 /// of, the outermost first, separated by colons.
 const MARK: &str = "PODLAB_RUN";
@@ -91,7 +93,7 @@ impl Host {
             mounts: mounts(),
             links: links(),
             files: files(),
-            cgroups: cgroups(),
+            cgroups: cgroups(&mounts()),
         }
     }
 
@@ -112,8 +114,8 @@ impl Host {
         let new = |now: BTreeSet<PathBuf>, before: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
             now.difference(before).cloned().collect()
         };
-        let mounts = mounts();
-        let mounts = mounts.difference(&self.mounts);
+        let all_mounts = mounts();
+        let mounts = all_mounts.difference(&self.mounts);
         let ours = mounts.filter(|mount| namespaces.is_mounted(mount) || is_our_mount(mount));
         leaks.extend(ours.cloned().map(Leak::Mount));
         let links = links();
@@ -121,7 +123,11 @@ impl Host {
         let ours = links.filter(|link| is_our_link(link));
         leaks.extend(ours.cloned().map(Leak::Link));
         leaks.extend(new(files(), &self.files).into_iter().map(Leak::File));
-        leaks.extend(new(cgroups(), &self.cgroups).into_iter().map(Leak::Cgroup));
+        leaks.extend(
+            new(cgroups(&all_mounts), &self.cgroups)
+                .into_iter()
+                .map(Leak::Cgroup),
+        );
         leaks
     }
 
@@ -270,18 +276,7 @@ fn files() -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// The control groups below our own.
-fn cgroups() -> BTreeSet<PathBuf> {
-    let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = table.lines().find_map(|line| line.strip_prefix("0::/"));
-    let folder = Path::new("/sys/fs/cgroup").join(own.unwrap_or("podlab-has-none"));
-    let paths = entries(&folder).into_iter();
-    paths
-        .filter(|path| path.is_dir() && name_of(path).contains("podlab"))
-        .collect()
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     entries
         .filter_map(Result::ok)
@@ -289,7 +284,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
         .to_string_lossy()

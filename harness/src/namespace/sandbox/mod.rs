@@ -15,6 +15,7 @@
 //! Tests enter through the macro [`sandbox!`](crate::sandbox!), programs by calling [`enter`]
 //! first thing in `main`.
 
+mod cgroups;
 mod groups;
 mod init;
 mod leaks;
