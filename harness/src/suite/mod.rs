@@ -42,7 +42,7 @@ mod watched;
 pub(crate) use added::add_failure;
 pub use feature::Feature;
 pub use junit::{JUNIT, property};
-pub use run::{block_on, main};
+pub use run::{block_on, main, main_outside};
 pub use skip::{ALLOW, skip};
 pub use test::{IntoOutcome, Outcome, Test, current};
 pub use watched::run;
@@ -51,11 +51,19 @@ pub(crate) use panics::take as panic_text;
 use run::runtime;
 
 /// The `main` of a test program whose tests carry [`#[podlab::test]`](crate::test).
+///
+/// `suite!(outside)` does not enter the sandbox: for tests that start programs which do, and look at
+/// them from the host. They boot no clusters of their own.
 #[macro_export]
 macro_rules! suite {
     () => {
         fn main() -> ::std::process::ExitCode {
             $crate::suite::main()
+        }
+    };
+    (outside) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::suite::main_outside()
         }
     };
 }

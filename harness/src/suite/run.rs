@@ -28,10 +28,20 @@ static RUNNING: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 /// Takes libtest's arguments, `--list` and `--exact` of other runners included. Exit code 0 when
 /// nothing failed, 101 when something did, 1 when the sandbox cannot be entered.
 pub fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    let arguments = Arguments::from_args();
     // Before any thread exists; does nothing for `--list`.
     sandbox::enter_or_exit();
-    arguments.test_threads = arguments.test_threads.or_else(threads);
+    run_tests(arguments, tests_for_each_core)
+}
+
+/// The same outside of any sandbox, one test for each core: these start whole runs of others. What
+/// [`suite!(outside)`](crate::suite!) expands to.
+pub fn main_outside() -> ExitCode {
+    run_tests(Arguments::from_args(), || 1)
+}
+
+fn run_tests(mut arguments: Arguments, for_each_core: fn() -> usize) -> ExitCode {
+    arguments.test_threads = arguments.test_threads.or_else(|| threads(for_each_core));
     panics::keep();
     let mut trials: Vec<Trial> = inventory::iter::<Test>().map(trial).collect();
     // The order of the list is the linker's.
@@ -53,24 +63,27 @@ pub fn main() -> ExitCode {
 }
 
 /// How many tests run at a time unless the command line says so: as many as libtest's variable
-/// `RUST_TEST_THREADS` says, else four for each core, since tests mostly wait; two where the machine
-/// is slow, since there they mostly compute.
-fn threads() -> Option<usize> {
-    const SLOW: f64 = 3.0;
+/// `RUST_TEST_THREADS` says, else so many for each core.
+fn threads(for_each_core: fn() -> usize) -> Option<usize> {
     let cores = std::thread::available_parallelism().ok()?.get();
-    let slow = || patience::patience().is_ok_and(|factor| factor > SLOW);
-    Some(threads_of(
-        cores,
-        env::var("RUST_TEST_THREADS").ok().as_deref(),
-        slow,
-    ))
+    let stated = env::var("RUST_TEST_THREADS").ok();
+    Some(threads_of(cores, stated.as_deref(), for_each_core))
 }
 
-fn threads_of(cores: usize, stated: Option<&str>, slow: impl Fn() -> bool) -> usize {
+fn threads_of(cores: usize, stated: Option<&str>, for_each_core: impl Fn() -> usize) -> usize {
     match stated {
         Some(stated) => stated.parse().unwrap_or(cores),
-        None if slow() => 2 * cores,
-        None => 4 * cores,
+        None => for_each_core() * cores,
+    }
+}
+
+/// Four tests for each core, since they mostly wait; two where the machine is slow, since there they
+/// mostly compute.
+fn tests_for_each_core() -> usize {
+    const SLOW: f64 = 3.0;
+    match patience::patience() {
+        Ok(factor) if factor > SLOW => 2,
+        _ => 4,
     }
 }
 
@@ -172,11 +185,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_tests_for_each_core_unless_something_else_is_stated() {
-        assert_eq!(threads_of(6, None, || false), 24);
-        assert_eq!(threads_of(6, None, || true), 12);
-        assert_eq!(threads_of(6, Some("5"), || true), 5);
-        assert_eq!(threads_of(6, Some("many"), || false), 6);
+    fn so_many_tests_for_each_core_unless_something_else_is_stated() {
+        assert_eq!(threads_of(6, None, || 4), 24);
+        assert_eq!(threads_of(6, None, || 1), 6);
+        assert_eq!(threads_of(6, Some("5"), || 4), 5);
+        assert_eq!(threads_of(6, Some("many"), || 4), 6);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a run has on the host while it lives, and what is left of it afterwards.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,7 @@ use anyhow::{Result, ensure};
 use podlab::eventually::eventually;
 use tempfile::TempDir;
 
-/// A namespace as the kernel names it: `net:[4026531840]`.
-type Namespace = String;
+use super::proc::{Namespace, Process, names_in, namespace_paths, namespaces_of, process_ids};
 
 /// The host before a run.
 pub(crate) struct Host {
@@ -29,7 +29,7 @@ pub(crate) struct Host {
 #[derive(Debug)]
 pub(crate) struct Footprint {
     marker: String,
-    pub(crate) processes: BTreeSet<u32>,
+    pub(crate) processes: BTreeSet<Process>,
     pub(crate) namespaces: BTreeSet<Namespace>,
     /// How many of the processes are agents.
     pub(crate) agents: usize,
@@ -37,6 +37,7 @@ pub(crate) struct Footprint {
 
 /// Namespaces of a run that are held open: as long as they are, the kernel gives their numbers to
 /// nobody else, and whoever has one of these numbers has the run's namespace.
+#[derive(Default)]
 pub(crate) struct Held {
     numbers: BTreeSet<Namespace>,
     files: Vec<File>,
@@ -49,8 +50,8 @@ impl Host {
 
     pub(crate) fn before() -> Result<Self> {
         Ok(Self {
-            links: links()?,
-            mounts: mounts()?,
+            links: links(),
+            mounts: mounts(),
             cgroups: cgroups(),
             files: files(),
             own_namespaces: namespaces_of(std::process::id()),
@@ -71,7 +72,7 @@ impl Host {
         )
     }
 
-    /// Fails unless everything of a run is gone.
+    /// Fails unless everything of a run is gone within a second.
     ///
     /// A namespace lives as long as a process or a mount holds it. Numbers of processes and
     /// namespaces are used again at once, perhaps by somebody else's run, so what counts is
@@ -79,73 +80,91 @@ impl Host {
     pub(crate) async fn assert_clean(&self, run: &Footprint) -> Result<()> {
         let own = run.own_namespaces(self);
         ensure!(!own.is_empty(), "the run had no namespace of its own");
-        self.assert_nothing_of(&run.marker, Duration::from_secs(1))
-            .await
+        let second = Duration::from_secs(1);
+        self.until_clean(run, &Held::default(), second).await?;
+        Ok(())
     }
 
-    /// The same for a run that may have ended before it had anything; `limit` is how long the
-    /// kernel may take, before the patience factor.
-    pub(crate) async fn assert_nothing_of(&self, marker: &str, limit: Duration) -> Result<()> {
-        eventually("the run's processes are gone", limit, || async {
-            let left = Footprint::of(marker).map_err(|error| error.to_string())?;
-            let namespaces = left.own_namespaces(self);
-            match left.processes.is_empty() {
-                true => Ok(()),
-                false => Err(format!(
-                    "{:?} are left and hold {namespaces:?}",
-                    left.processes
-                )),
-            }
-        })
-        .await?;
-        let changed = |before: &BTreeSet<String>, now: &BTreeSet<String>| -> Vec<String> {
-            before.symmetric_difference(now).cloned().collect()
-        };
-        let links = changed(&self.links, &links()?);
-        ensure!(links.is_empty(), "new or lost links of the host: {links:?}");
-        let mounts = changed(&self.mounts, &mounts()?);
-        ensure!(
-            mounts.is_empty(),
-            "new or lost mounts of the host: {mounts:?}"
-        );
-        let cgroups: Vec<_> = cgroups().difference(&self.cgroups).cloned().collect();
-        ensure!(cgroups.is_empty(), "new control groups: {cgroups:?}");
-        let files: Vec<_> = files().difference(&self.files).cloned().collect();
-        ensure!(files.is_empty(), "new files on the host: {files:?}");
+    /// The same for a run that may have ended before it had anything, with a limit of one's own,
+    /// before the patience factor. Nobody but the caller may have a namespace that is held. Returns
+    /// what was seen last that was too much.
+    pub(crate) async fn until_clean(
+        &self,
+        run: &Footprint,
+        held: &Held,
+        limit: Duration,
+    ) -> Result<Option<String>> {
+        let mut last_seen = None;
+        let clean = eventually("nothing is left of the run", limit, || {
+            let seen = self.look(run, held);
+            last_seen = seen.clone().err().or(last_seen.take());
+            std::future::ready(seen)
+        });
+        clean.await?;
+        Ok(last_seen)
+    }
+
+    /// What is left of a run, or how the host is another. The cheapest comes first, and the dearest
+    /// only when that has found nothing.
+    fn look(&self, run: &Footprint, held: &Held) -> Result<(), String> {
+        nothing(
+            "processes that are ending",
+            run.processes.iter().filter(|process| !process.is_gone()),
+        )?;
+        let left = Footprint::of(&run.marker);
+        let namespaces = left.own_namespaces(self);
+        nothing(
+            &format!("processes, which hold {namespaces:?}"),
+            &left.processes,
+        )?;
+        nothing("holders of namespaces", held.holders())?;
+        nothing(
+            "new or lost links of the host",
+            self.links.symmetric_difference(&links()),
+        )?;
+        nothing(
+            "new or lost mounts of the host",
+            self.mounts.symmetric_difference(&mounts()),
+        )?;
+        nothing("new control groups", cgroups().difference(&self.cgroups))?;
+        nothing("new files on the host", files().difference(&self.files))?;
         // A run that was killed half-way may have failed before, and left evidence of that.
-        let home: Vec<_> = std::fs::read_dir(self.home())?
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_name() != "target")
-            .collect();
-        ensure!(home.is_empty(), "files in the run's home: {home:?}");
-        Ok(())
+        let home = names_in(self.home()).into_iter();
+        nothing(
+            "files in the run's home",
+            home.filter(|name| name != "target"),
+        )
     }
+}
 
-    /// Fails unless the namespaces of a run are nobody's but the caller's.
-    pub(crate) async fn assert_nobody_has(&self, held: &Held, limit: Duration) -> Result<()> {
+/// What `found` yields is an error that says so.
+fn nothing<T: Debug>(what: &str, found: impl IntoIterator<Item = T>) -> Result<(), String> {
+    let found: Vec<T> = found.into_iter().collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{what}: {found:?}")),
+    }
+}
+
+impl Held {
+    /// Processes other than the caller that have one of the namespaces, and which. One that has
+    /// ended shows its PID namespace until it is waited for: the orphans of a run by the host's
+    /// process 1, which takes its time.
+    fn holders(&self) -> Vec<(u32, BTreeSet<Namespace>)> {
+        if self.numbers.is_empty() {
+            return Vec::new();
+        }
         let own = std::process::id();
-        eventually("nobody has a namespace of the run", limit, || async {
-            let others = process_ids().into_iter().filter(|id| *id != own);
-            let holders: Vec<_> = others
-                .filter_map(|id| {
-                    let has = namespaces_of(id);
-                    let has: Vec<_> = has.intersection(&held.numbers).cloned().collect();
-                    (!has.is_empty()).then_some((id, has))
-                })
-                .collect();
-            match holders.is_empty() {
-                true => Ok(()),
-                false => Err(format!("{holders:?}")),
-            }
-        })
-        .await?;
-        Ok(())
+        let others = process_ids().into_iter().filter(|id| *id != own);
+        let others = others.filter(|id| Process::of(*id).is_some_and(|of| !of.is_gone()));
+        let has = others.map(|id| (id, &namespaces_of(id) & &self.numbers));
+        has.filter(|(_, has)| !has.is_empty()).collect()
     }
 }
 
 impl Footprint {
     /// The run whose processes carry `marker`.
-    pub(crate) fn of(marker: &str) -> Result<Self> {
+    pub(crate) fn of(marker: &str) -> Self {
         let wanted = format!("{}={marker}", Host::MARKER);
         let marked = |id: &u32| {
             let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
@@ -153,28 +172,28 @@ impl Footprint {
                 .split(|byte| *byte == 0)
                 .any(|variable| variable == wanted.as_bytes())
         };
-        let processes: BTreeSet<u32> = process_ids().into_iter().filter(marked).collect();
-        let namespaces = processes.iter().flat_map(|id| namespaces_of(*id)).collect();
-        let agents = processes.iter().filter(|id| {
-            let name = std::fs::read_to_string(format!("/proc/{id}/comm"));
+        let marked = process_ids().into_iter().filter(marked);
+        let processes: BTreeSet<_> = marked.filter_map(Process::of).collect();
+        let of_one = |process: &Process| namespaces_of(process.id);
+        let namespaces = processes.iter().flat_map(of_one).collect();
+        let agents = processes.iter().filter(|process| {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", process.id));
             name.is_ok_and(|name| name.trim() == "podlab-agent")
         });
-        Ok(Self {
+        Self {
             marker: marker.to_owned(),
             agents: agents.count(),
             processes,
             namespaces,
-        })
+        }
     }
 
     /// Holds its namespaces, as far as they are still there.
     pub(crate) fn hold(&self, host: &Host) -> Held {
         let own = self.own_namespaces(host);
-        let mut held = Held {
-            numbers: BTreeSet::new(),
-            files: Vec::new(),
-        };
-        for path in self.processes.iter().flat_map(|id| namespace_paths(*id)) {
+        let mut held = Held::default();
+        let paths_of = |process: &Process| namespace_paths(process.id);
+        for path in self.processes.iter().flat_map(paths_of) {
             // Which one it is, is asked of what was opened.
             let Ok(file) = File::open(path) else { continue };
             let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -198,60 +217,34 @@ impl Footprint {
     }
 }
 
-fn process_ids() -> BTreeSet<u32> {
-    names_in(Path::new("/proc"))
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect()
+fn links() -> BTreeSet<String> {
+    names_in(Path::new("/sys/class/net")).into_iter().collect()
 }
 
-/// The namespaces that a process lives in or holds open.
-fn namespaces_of(process: u32) -> BTreeSet<Namespace> {
-    let links = namespace_paths(process).into_iter();
-    let links = links.filter_map(|path| std::fs::read_link(path).ok());
-    let targets = links.filter_map(|target| target.to_str().map(str::to_owned));
-    targets.filter(|target| is_namespace(target)).collect()
+fn mounts() -> BTreeSet<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().map(str::to_owned).collect()
 }
 
-/// Where `/proc` has the namespaces that a process lives in or holds open.
-fn namespace_paths(process: u32) -> Vec<PathBuf> {
-    let folders = ["ns", "fd"].map(|folder| PathBuf::from(format!("/proc/{process}/{folder}")));
-    let paths = folders.iter().flat_map(|folder| {
-        let names = names_in(folder).into_iter();
-        names.map(|name| folder.join(name)).collect::<Vec<_>>()
-    });
-    let of_namespaces = |path: &PathBuf| {
-        let target = std::fs::read_link(path);
-        target.is_ok_and(|target| target.to_str().is_some_and(is_namespace))
-    };
-    paths.filter(of_namespaces).collect()
-}
-
-fn is_namespace(target: &str) -> bool {
-    // A socket or an eventfd is written the same way, `kind:[inode]`.
-    const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-    let kind = target.split_once(":[").map(|(kind, _)| kind);
-    kind.is_some_and(|kind| KINDS.contains(&kind))
-}
-
-fn links() -> Result<BTreeSet<String>> {
-    Ok(names_in(Path::new("/sys/class/net")).into_iter().collect())
-}
-
-fn mounts() -> Result<BTreeSet<String>> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(mounts.lines().map(str::to_owned).collect())
-}
-
-/// The control groups below that of the tests.
+/// Control groups of ours below those of the tests, in every hierarchy that is mounted. A path that
+/// belongs to another hierarchy leads nowhere.
 fn cgroups() -> BTreeSet<PathBuf> {
     let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = table.lines().find_map(|line| line.strip_prefix("0::/"));
-    let Some(folder) = own.map(|own| Path::new("/sys/fs/cgroup").join(own)) else {
-        return BTreeSet::new();
-    };
-    let paths = names_in(&folder).into_iter().map(|name| folder.join(name));
-    paths.filter(|path| path.is_dir()).collect()
+    let own: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.split_once(":/"))
+        .map(|(_, path)| path)
+        .collect();
+    let mounts = mounts();
+    let hierarchies = mounts.iter().filter(|mount| mount.contains(" - cgroup"));
+    let points = hierarchies.filter_map(|mount| mount.split(' ').nth(4));
+    let folders = points.flat_map(|point| own.iter().map(move |path| Path::new(point).join(path)));
+    let groups = folders.flat_map(|folder| {
+        let names = names_in(&folder).into_iter();
+        let ours = names.filter(|name| name.contains("podlab"));
+        ours.map(move |name| folder.join(name)).collect::<Vec<_>>()
+    });
+    groups.filter(|path| path.is_dir()).collect()
 }
 
 /// Files of ours in the places where programs put files. Other programs put theirs there at the
@@ -267,14 +260,4 @@ fn files() -> BTreeSet<PathBuf> {
         name.contains("podlab") || name.contains("cluster-") || path.starts_with("/run/netns")
     });
     ours.map(|(_, path)| path).collect()
-}
-
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok);
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
 }

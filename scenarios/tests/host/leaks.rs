@@ -15,7 +15,13 @@ const LEAKED: Option<i32> = Some(86);
 
 /// Runs a script where it cannot do harm; it finds the program in `$IN_SANDBOX`.
 fn on_another_host(script: &str) -> Result<Output> {
+    on_another_host_with(&[], script)
+}
+
+/// The same with more namespaces of its own.
+fn on_another_host_with(namespaces: &[&str], script: &str) -> Result<Output> {
     Command::new("unshare")
+        .args(namespaces)
         .args(["--user", "--map-root-user", "--mount", "--net"])
         .args(["sh", "-ec", script])
         .env("IN_SANDBOX", IN_SANDBOX)
@@ -46,12 +52,48 @@ fn error_of(output: &Output) -> String {
      \"$IN_SANDBOX\" touch $TMPDIR/podlab-left || exit",
     "/podlab-left"
 )]
+// No process is left that has it: what keeps it alive is the mount alone, whose name says nothing.
+#[case::mounted_namespace(
+    "mount -t tmpfs tmpfs /mnt
+     touch /mnt/net
+     exec 9</proc/self/ns/mnt
+     \"$IN_SANDBOX\" sh -c '
+       exec 8</proc/self/ns/net
+       exec nsenter --mount=/proc/self/fd/9 mount --no-canonicalize --bind /proc/self/fd/8 /mnt/net'",
+    " net:["
+)]
+#[podlab::test]
 fn what_a_run_leaves_on_the_host_fails_it(#[case] script: &str, #[case] told: &str) -> Result<()> {
     let output = on_another_host(script)?;
     let error = error_of(&output);
     assert_eq!(output.status.code(), LEAKED, "{error}");
     assert!(
         error.starts_with("podlab: this run has left something behind") && error.contains(told),
+        "{error}"
+    );
+    Ok(())
+}
+
+/// The same for a control group. Those of a user and cgroup namespace are the host's own, so the
+/// run gets one to itself, in which it is nobody else's leak.
+#[podlab::test]
+fn a_control_group_that_a_run_leaves_fails_it() -> Result<()> {
+    const SCRIPT: &str = r#"
+        mount -t cgroup2 cgroup2 /mnt || exit 77
+        host=/mnt/another-host-$$
+        mkdir $host || exit 77
+        trap 'echo 0 >/mnt/cgroup.procs; rmdir $host/podlab-left $host' EXIT
+        echo 0 >$host/cgroup.procs || exit 77
+        exec 9</proc/self/ns/mnt
+        "$IN_SANDBOX" nsenter --mount=/proc/self/fd/9 mkdir $host/podlab-left || exit"#;
+    let output = on_another_host_with(&["--cgroup"], SCRIPT)?;
+    let error = error_of(&output);
+    if output.status.code() == Some(77) {
+        podlab::suite::skip("cgroup", error.trim());
+    }
+    assert_eq!(output.status.code(), LEAKED, "{error}");
+    assert!(
+        error.contains("control group /mnt/another-host-") && error.contains("/podlab-left"),
         "{error}"
     );
     Ok(())
@@ -77,6 +119,7 @@ fn what_a_run_leaves_on_the_host_fails_it(#[case] script: &str, #[case] told: &s
      \"$IN_SANDBOX\" true
      kill $other"
 )]
+#[podlab::test]
 fn what_others_do_on_the_host_is_no_leak(#[case] script: &str) -> Result<()> {
     let output = on_another_host(script)?;
     assert_eq!(error_of(&output), "");
@@ -120,7 +163,7 @@ impl Waiting {
 }
 
 /// If this fails, a namespace with all its devices may live on behind everybody's back.
-#[test]
+#[podlab::test]
 fn who_holds_a_namespace_of_a_run_is_named() -> Result<()> {
     let run = Waiting::start()?;
     let [init, _] = run.inside()?;
@@ -143,7 +186,7 @@ fn who_holds_a_namespace_of_a_run_is_named() -> Result<()> {
 }
 
 /// If this fails, a process of a run that is still there is taken for somebody else's.
-#[test]
+#[podlab::test]
 fn a_process_with_the_mark_of_a_run_is_named() -> Result<()> {
     let run = Waiting::start()?;
     let [_, worker] = run.inside()?;

@@ -33,7 +33,7 @@ const SWITCHES: [(&str, &str, &str, &str); 3] = [
 ];
 
 /// If this fails, an ordinary user needs sudo, and everything is compiled and left behind as root.
-#[test]
+#[podlab::test]
 fn an_ordinary_user_boots_the_seeds_cluster() -> Result<()> {
     if let Err(why) = Feature::Userns.probe() {
         // Then the user has to hear what to do, where the system is one of those that are known.
@@ -94,6 +94,7 @@ fn an_ordinary_user_boots_the_seeds_cluster() -> Result<()> {
     "the process is in a chroot",
     "run outside of the chroot"
 )]
+#[podlab::test]
 fn whoever_forbids_namespaces_is_named(
     #[case] script: &str,
     #[case] cause: &str,
@@ -104,7 +105,7 @@ fn whoever_forbids_namespaces_is_named(
 
 /// If this fails, a program that starts threads before it enters the sandbox gets an error of the
 /// kernel's that says nothing, or is half inside.
-#[test]
+#[podlab::test]
 fn a_program_with_threads_is_told_so() -> Result<()> {
     let run = |arguments: &[&str]| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_in-sandbox"));
@@ -121,7 +122,7 @@ fn a_program_with_threads_is_told_so() -> Result<()> {
 }
 
 /// The same for a filter of system calls, which containers have.
-#[test]
+#[podlab::test]
 fn a_seccomp_filter_is_named() -> Result<()> {
     let output = Programs::copy()?.tour_under_a_filter()?;
     assert_blocked(output, "a seccomp filter forbids it", "seccomp=unconfined")
@@ -145,7 +146,7 @@ fn assert_blocked(output: Output, cause: &str, command: &str) -> Result<()> {
 }
 
 /// If this fails, an agent without its privileges looks like a network that does not work.
-#[test]
+#[podlab::test]
 fn without_privileges_the_agent_says_what_to_do() -> Result<()> {
     let store = tempfile::Builder::new()
         .permissions(PermissionsExt::from_mode(0o755))

@@ -46,7 +46,7 @@ impl Tour {
     }
 
     /// Every process and namespace of the run.
-    pub(crate) fn footprint(&self) -> Result<Footprint> {
+    pub(crate) fn footprint(&self) -> Footprint {
         Footprint::of(&self.marker)
     }
 

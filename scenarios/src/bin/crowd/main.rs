@@ -1,23 +1,28 @@
-//! A cluster of twenty nodes with agents, servers, a capture of every device and traffic, until
-//! somebody kills it: what is left on the host then is looked at by the tests in `tests/host/`.
+//! A cluster of twenty nodes with agents, servers, captures and traffic, until somebody kills it:
+//! what is left on the host then is looked at by the tests in `tests/host/`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 use podlab::Cluster;
+use podlab::capture::CaptureBuilder;
 use podlab::spec::ClusterSpec;
 use podlab_scenarios::program;
 
 const NODES: usize = 20;
 const PORT: u16 = 8080;
 
-/// Boots twenty nodes with a pod each, says `ready`, and lets every pod ask its neighbour.
+/// Boots twenty nodes with a pod each, taps their underlay devices, says `ready, N taps`, and lets
+/// every pod ask its neighbour.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// End by itself when every pod has had one answer.
     #[arg(long)]
     once: bool,
+    /// Tap every device there is: seven times as many.
+    #[arg(long)]
+    tap_everything: bool,
 }
 
 fn main() -> ExitCode {
@@ -27,8 +32,12 @@ fn main() -> ExitCode {
 
 async fn crowd(arguments: Arguments) -> Result<()> {
     let cluster = spec().boot().await?;
-    let capture = cluster.capture().all().start().await?;
-    println!("ready");
+    let capture = match arguments.tap_everything {
+        true => cluster.capture().all(),
+        false => underlay(&cluster),
+    };
+    let capture = capture.start().await?;
+    println!("ready, {} taps", capture.taps().len());
     loop {
         let pods = cluster.pods();
         for (from, to) in pods.iter().zip(pods.iter().cycle().skip(1)) {
@@ -39,6 +48,13 @@ async fn crowd(arguments: Arguments) -> Result<()> {
             return Ok(cluster.shutdown().await?);
         }
     }
+}
+
+fn underlay(cluster: &Cluster) -> CaptureBuilder {
+    let nodes = cluster.nodes().into_iter();
+    nodes.fold(cluster.capture(), |capture, node| {
+        capture.device(&node, node.underlay())
+    })
 }
 
 fn spec() -> ClusterSpec {
