@@ -35,15 +35,16 @@ e2e: setup privileges build ## boot the seed's cluster, prove it, show what was 
 	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
 # What an ordinary user cannot have: to load BPF programs, to set how long a device collects what it
-# receives, to hear why the kernel drops a packet. All else has to work for them too.
-ROOTLESS_SKIPS := encap-ebpf,bpf,napi,drop-reasons
+# receives, to hear why the kernel drops a packet, to make control groups. All else has to work for
+# them too.
+ROOTLESS_SKIPS := encap-ebpf,bpf,napi,drop-reasons,cgroup
 .PHONY: e2e-rootless
 e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALLOW_SKIP)$(comma))$(ROOTLESS_SKIPS)
 e2e-rootless: export PRIVILEGE := none
 e2e-rootless: export PODLAB_JUNIT := $(CURDIR)/target/junit-rootless
-e2e-rootless: setup build ## all scenarios as an ordinary user without sudo; as root: as user nobody
+e2e-rootless: setup build ## all tests as an ordinary user without sudo; as root: as user nobody
 	@ci/as-user install --directory --mode=1777 $(PODLAB_JUNIT)
-	@ci/rootless test -p podlab-scenarios $(NETNS) --test '*' --no-fail-fast
+	@ci/rootless test --workspace $(NETNS) --no-fail-fast
 	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
 
 # Ubuntu takes from ordinary users what user namespaces are good for; elsewhere there is no such
@@ -99,6 +100,12 @@ N ?= 1000
 .PHONY: stress
 stress: setup privileges build ## scenarios in random order and parallel, 1,000 times; how many flaked
 	@ci/stress --executions $(N) $(if $(SEED),--seed $(SEED)) $(if $(NAME),--name $(NAME))
+
+# Named skips count as passed here: nextest has no word for them. NAME=… for one suite
+.PHONY: nextest
+nextest: setup privileges build ## all tests by cargo-nextest: each in a process, and a sandbox, of its own
+	@ci/setup nextest
+	@ci/nextest --workspace $(NETNS) $(if $(NAME),--test $(NAME))
 
 .PHONY: leaks
 leaks: export PODLAB_KILLS := 200

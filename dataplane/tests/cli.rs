@@ -1,8 +1,8 @@
 //! The binary as a user or a service manager meets it: exit codes, messages, hints.
 //!
-//! Nothing here needs privileges: every `run` is to end before the agent touches the kernel. It
-//! runs without the privilege to do so, lest an agent that does not end changes the machine
-//! that the tests run on.
+//! Nothing here needs privileges, but for a `status` that finds a backend: every `run` is to end
+//! before the agent touches the kernel. It runs without the privilege to do so, lest an agent that
+//! does not end changes the machine that the tests run on.
 
 use std::fs;
 use std::io;
@@ -16,14 +16,29 @@ use rstest::rstest;
 const NODE: &str = r#"{"address":"10.12.22.2/16","blocks":["192.168.1.0/24"]}"#;
 const POOL: &str = r#"{"cidr":"192.168.0.0/16","block_size":24,"encapsulation":"always"}"#;
 
+const AGENT: &str = env!("CARGO_BIN_EXE_podlab-agent");
+
 fn agent(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_podlab-agent"));
-    command.args(arguments).env_remove("NOTIFY_SOCKET");
+    output_of(Command::new(AGENT).args(arguments))
+}
+
+/// Where there is a backend for it, without which it has nothing to compare: an ordinary user has
+/// one only where they are root, in namespaces of their own.
+#[cfg(feature = "netns")]
+fn agent_with_backend(arguments: &[&str]) -> Output {
+    if nix::unistd::Uid::effective().is_root() {
+        return agent(arguments);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", AGENT]);
+    output_of(command.args(arguments))
+}
+
+fn output_of(command: &mut Command) -> Output {
+    command.env_remove("NOTIFY_SOCKET");
     // SAFETY: between fork and exec the closure makes system calls only.
     unsafe { command.pre_exec(give_up_net_admin) };
-    command
-        .output()
-        .expect("the binary was built with this test")
+    command.output().expect("a program that is there")
 }
 
 /// After exec not even root can change routes, links or net sysctls (capabilities(7)).
@@ -123,6 +138,7 @@ fn an_address_that_is_no_address_is_quoted() {
 }
 
 /// The agent itself goes on with the winner and logs the same.
+#[cfg(feature = "netns")]
 #[test]
 fn a_status_names_files_that_contradict_each_other_and_those_that_are_broken() {
     let other = NODE.replace("192.168.1.0", "192.168.2.0");
@@ -135,7 +151,7 @@ fn a_status_names_files_that_contradict_each_other_and_those_that_are_broken() {
         ("endpoints/b/y.json", "{"),
     ]);
     let folder = store.path().to_str().expect("a path in UTF-8");
-    let status = agent(&["status", "--datastore", folder, "--node", "a"]);
+    let status = agent_with_backend(&["status", "--datastore", folder, "--node", "a"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
     let text = String::from_utf8_lossy(&status.stdout);
     for fault in [
@@ -237,12 +253,13 @@ fn a_status_without_a_node_or_a_datastore_is_bad_input() {
 }
 
 /// This machine is no node of the datastore: nobody has its address.
+#[cfg(feature = "netns")]
 #[test]
 fn a_status_that_differs_says_so_by_its_exit_code() {
     let node = NODE.replace("10.12.22.2", "192.0.2.1");
     let store = datastore(&[("nodes/a.json", &node), ("pools/p.json", POOL)]);
     let folder = store.path().to_str().expect("a path in UTF-8");
-    let plain = agent(&["status", "--datastore", folder, "--node", "a"]);
+    let plain = agent_with_backend(&["status", "--datastore", folder, "--node", "a"]);
     let text = String::from_utf8_lossy(&plain.stdout);
     assert_eq!(plain.status.code(), Some(1), "{plain:?}");
     assert!(text.starts_with("node a: "), "{text}");
@@ -250,7 +267,7 @@ fn a_status_that_differs_says_so_by_its_exit_code() {
         text.contains("! no interface has the node's address 192.0.2.1"),
         "{text}"
     );
-    let json = agent(&["status", "--datastore", folder, "--node", "a", "--json"]);
+    let json = agent_with_backend(&["status", "--datastore", folder, "--node", "a", "--json"]);
     assert_eq!(json.status.code(), Some(1));
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(
