@@ -103,9 +103,11 @@ stress: setup privileges build ## scenarios in random order and parallel, 1,000 
 
 # Named skips count as passed here: nextest has no word for them. NAME=… for one suite
 .PHONY: nextest
+nextest: export PATH := $(PATH):$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
 nextest: setup privileges build ## all tests by cargo-nextest: each in a process, and a sandbox, of its own
 	@ci/setup nextest
-	@ci/nextest --workspace $(NETNS) $(if $(NAME),--test $(NAME))
+	@ci/cargo nextest run --workspace $(NETNS) $(if $(NAME),--test $(NAME)) --no-fail-fast \
+	  --test-threads $$((4 * $$(nproc)))
 
 .PHONY: leaks
 leaks: export PODLAB_KILLS := 200
