@@ -194,8 +194,9 @@ async fn kill(host: &Host, run: Run, victim: Victim, signal: Signal) -> Result<G
     let clean = host.until_clean(&alive, &held, LATE).await;
     let after = since.elapsed();
     let grace_period = yardstick.grace_period()?;
-    let errors = run.clear()?;
+    // What is left of it may hold the other end of its output for ever.
     let last_seen = clean?;
+    let errors = run.clear()?;
     ensure!(!errors.contains("left something behind"), "{errors}");
     Ok(Gone {
         after,
