@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// From one ping to the next.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// Pings from one pod to another, one each [`INTERVAL`], until they are counted.
+/// Pings from one pod to another, one each millisecond, until they are counted.
 pub struct Flow {
     pair: String,
     ping: Process,
