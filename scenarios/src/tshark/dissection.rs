@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use podlab::packet::{Header, Packet, Stop};
+use podlab::packet::{Header, Malformation, Packet, Protocol, Stop};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -105,10 +105,20 @@ impl Dissection {
         }
     }
 
+    /// Whether the IP header after those that we read has this version for tshark, too.
+    fn next_ip_has(&self, packet: &Packet, version: u8) -> bool {
+        let place = Place {
+            layer: "ip",
+            number: packet.ipv4_headers().count(),
+            quoted: false,
+        };
+        self.values(place, "ip.version") == [version.to_string()]
+    }
+
     /// Fails where tshark sees another stack of headers than we do, or goes further.
     pub(super) fn has_no_more_headers_than(&self, packet: &Packet) -> Result<(), String> {
         let protocols = self.frame("frame.protocols").unwrap_or_default();
-        let mut theirs = protocols.split(':').filter(|name| KNOWN.contains(name));
+        let mut theirs = known(protocols);
         let ours = packet
             .layers()
             .iter()
@@ -125,6 +135,11 @@ impl Dissection {
             Some(more) => match packet.stop() {
                 // What stands between is nothing that we read.
                 Some(Stop::UnknownEtherType(_) | Stop::UnknownProtocol(_)) => Ok(()),
+                // No header to us, and one with a wrong version to tshark.
+                Some(Stop::Malformed {
+                    header: Protocol::Ipv4,
+                    reason: Malformation::Version(version),
+                }) if more == "ip" && self.next_ip_has(packet, *version) => Ok(()),
                 stop => Err(format!(
                     "tshark goes on to {more} of {protocols}, we stop: {stop:?}"
                 )),
@@ -132,6 +147,19 @@ impl Dissection {
             None => Ok(()),
         }
     }
+}
+
+/// The layers of a packet that both of us read. What TCP and UDP carry is payload to us, also where
+/// it is a packet again, as with VXLAN.
+fn known(protocols: &str) -> impl Iterator<Item = &str> {
+    let mut names = protocols.split(':');
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        let next = if ended { None } else { names.next() };
+        ended = matches!(next, Some("tcp" | "udp"));
+        next
+    })
+    .filter(|name| KNOWN.contains(name))
 }
 
 /// tshark's name of a header that is a layer for both of us.
@@ -179,4 +207,49 @@ fn find<'v>(layer: &'v Value, field: &str) -> Option<&'v Value> {
 fn is_subtree(name: &str, field: &str) -> bool {
     // `data` is a layer of its own only where nothing of it is asked for.
     name.ends_with("_tree") || (name == "data" && field.starts_with("data."))
+}
+
+#[cfg(test)]
+mod tests {
+    use podlab::packet::LinkType;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Ethernet and IPv4 of this protocol, without sums, and what it carries.
+    fn packet(protocol: u8, rest: &[u8]) -> Packet {
+        let mut bytes = vec![0; 34];
+        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+        bytes[14] = 0x45;
+        bytes[17] = 20 + u8::try_from(rest.len()).unwrap();
+        (bytes[22], bytes[23]) = (64, protocol);
+        bytes.extend_from_slice(rest);
+        Packet::decode(LinkType::Ethernet, bytes)
+    }
+
+    fn compared(packet: &Packet, protocols: &str, ip: Value) -> Result<(), String> {
+        let frame = json!({"frame.protocols": protocols});
+        let layers = json!({"_source": {"layers": {"frame": frame, "ip": ip}}});
+        let dissection: Dissection = serde_json::from_value(layers).unwrap();
+        dissection.has_no_more_headers_than(packet)
+    }
+
+    #[test]
+    fn what_udp_carries_is_payload() {
+        let udp = packet(17, &[0, 9, 0x12, 0xb5, 0, 12, 0, 0, 1, 2, 3, 4]);
+        let inner = "eth:ethertype:ip:udp:vxlan:eth:ethertype:ip:icmp";
+        assert_eq!(compared(&udp, inner, json!({})), Ok(()));
+        let other = compared(&udp, "eth:ethertype:ip:tcp", json!({}));
+        assert!(other.is_err_and(|error| error.contains("we see udp")));
+    }
+
+    #[test]
+    fn a_wrong_version_is_wrong_for_both() {
+        let ipip = packet(4, &[0; 8]);
+        let stack = "eth:ethertype:ip:ip";
+        let version = |inner: &str| json!([{"ip.version": "4"}, {"ip.version": inner}]);
+        assert_eq!(compared(&ipip, stack, version("0")), Ok(()));
+        assert!(compared(&ipip, stack, version("4")).is_err());
+        assert!(compared(&ipip, "eth:ethertype:ip:ip:icmp:ip", version("4")).is_err());
+    }
 }
