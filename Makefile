@@ -12,6 +12,8 @@ export PATH := $(PATH):$(shell getent passwd $(SUDO_UID) | cut -d: -f6)/.cargo/b
 endif
 NETNS := --features netns
 comma := ,
+# In a folder of this run alone: what an older one has left was compared then.
+CAPTURES := $(CURDIR)/target/podlab/all-captures
 
 .PHONY: help
 help: ## list the targets
@@ -26,8 +28,11 @@ build: ## compile the library, the agent and the scenarios
 
 .PHONY: test
 test: export PODLAB_JUNIT := $(CURDIR)/target/junit
-test: setup privileges build ## run everything: unit tests, doc tests, scenarios
+test: export PODLAB_CAPTURES := $(CAPTURES)
+test: setup privileges build ## run everything: unit tests, doc tests, scenarios; then tshark over all captures
+	@ci/as-user rm -rf $(CAPTURES)
 	@ci/cargo test --workspace $(NETNS) --no-fail-fast
+	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(CAPTURES)
 
 .PHONY: e2e
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
@@ -74,13 +79,12 @@ vm-shell: ## a shell in that virtual machine
 	@ci/setup vm
 	@ci/as-user ci/vm/run shell
 
-# In a folder of this run alone: what an older one has left was compared then.
 .PHONY: captures
-captures: export PODLAB_CAPTURES := $(CURDIR)/target/podlab/all-captures
-captures: setup privileges build ## the scenarios, and then every packet they have captured: do we read what tshark reads? (NAME=… for one suite)
-	@ci/as-user rm -rf $(PODLAB_CAPTURES)
+captures: export PODLAB_CAPTURES := $(CAPTURES)
+captures: setup privileges build ## the scenarios alone, and then every packet they have captured: do we read what tshark reads? (NAME=… for one suite)
+	@ci/as-user rm -rf $(CAPTURES)
 	@ci/cargo test -p podlab-scenarios $(NETNS) --test '$(or $(NAME),*)' --no-fail-fast
-	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(PODLAB_CAPTURES)
+	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(CAPTURES)
 
 .PHONY: sabotage
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
