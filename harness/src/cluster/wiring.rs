@@ -18,6 +18,9 @@ pub(super) const POD_DEVICE: &str = "eth0";
 pub(super) async fn add_bridge(fabric: &Machine, underlay: &UnderlayPlan) -> Result<(), Error> {
     let netlink = fabric.netlink();
     netlink.add_bridge(&underlay.bridge, underlay.mtu).await?;
+    // A bridge that was told its MTU keeps it; any other takes that of its narrowest port, whenever
+    // one changes.
+    netlink.set_link_mtu(&underlay.bridge, underlay.mtu).await?;
     let index = netlink.link_index(&underlay.bridge).await?;
     Ok(netlink.add_address(index, underlay.gateway).await?)
 }

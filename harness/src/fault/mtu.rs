@@ -21,11 +21,10 @@ impl Wire {
         let faults = self.near.machine.live()?.faults();
         let apply = async {
             let before = self.mtus().await?;
-            let ends = before.iter().take(2);
-            if ends.clone().count() == 2 && ends.clone().all(|(_, was)| *was == mtu) {
+            if before.len() == 2 && before.iter().all(|(_, was)| *was == mtu) {
                 return Err(site.no_effect("both ends have it already"));
             }
-            for (end, _) in before.iter().take(2) {
+            for (end, _) in &before {
                 if let Err(error) = end.set_mtu(mtu).await {
                     put_back(&before).await?;
                     return Err(error);
@@ -41,7 +40,7 @@ impl Wire {
             .await
     }
 
-    /// Both ends with their MTUs, and the bridge that the far one is a port of.
+    /// Both ends with their MTUs.
     async fn mtus(&self) -> Result<Vec<(End, u32)>, Error> {
         let mut mtus = Vec::new();
         for end in [&self.near, &self.far] {
@@ -50,14 +49,6 @@ impl Wire {
                 continue;
             };
             mtus.push((end.clone(), link.mtu));
-            let bridge = links.iter().find(|other| Some(other.index) == link.master);
-            mtus.extend(bridge.map(|bridge| {
-                let end = End {
-                    machine: end.machine.clone(),
-                    device: bridge.name.clone(),
-                };
-                (end, bridge.mtu)
-            }));
         }
         Ok(mtus)
     }
@@ -70,8 +61,7 @@ impl End {
     }
 }
 
-/// What is gone by now needs nothing. A bridge may have followed its narrowest port, and may have
-/// come back with it.
+/// What is gone by now needs nothing.
 async fn put_back(before: &[(End, u32)]) -> Result<(), Error> {
     for (end, mtu) in before {
         let Ok(machine) = end.machine.live() else {

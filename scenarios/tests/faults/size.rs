@@ -54,6 +54,19 @@ async fn a_narrow_wire_refuses_what_does_not_fit() -> Result<()> {
     same(&before, &state(&cluster).await?)
 }
 
+/// Proves that wires which are narrow at the same time, and one longer than the other, leave the
+/// bridge between them as wide as it was.
+#[podlab::test]
+async fn narrow_wires_on_one_bridge_do_not_inherit_from_each_other() -> Result<()> {
+    let cluster = boot("userspace").await?;
+    let before = state(&cluster).await?;
+    let one = cluster.node(WORKER_1)?.wire()?.set_mtu(1438).await?;
+    let other = cluster.node(WORKER_2)?.wire()?.set_mtu(1312).await?;
+    one.heal().await?;
+    other.heal().await?;
+    same_soon(&cluster, &before).await
+}
+
 /// Proves that the wire of a node can become narrow while everything runs: the agent follows with
 /// the tunnel, back and forth, and the bridge is as before.
 #[rstest]
