@@ -49,7 +49,7 @@ async fn a_device_comes_back_as_it_was(#[case] node: bool) -> Result<()> {
     let error = wire.down().await.unwrap_err().to_string();
     ensure!(error.contains("is there already"), "{error}");
     fault.heal().await?;
-    same(&before, &state(&cluster).await?)?;
+    same_soon(&cluster, &before).await?;
     reaches(&far, tools.address()).await?;
     assert_eq!(pings(&far, tools.address(), COUNT).await?, all(COUNT));
     Ok(())
@@ -77,7 +77,7 @@ async fn a_device_without_carrier_stays_up(#[case] node: bool) -> Result<()> {
     ensure!(device.up && !device.running, "{device:?}");
     assert_eq!(pings(&far, tools.address(), COUNT).await?, [].into());
     fault.heal().await?;
-    same(&before, &state(&cluster).await?)?;
+    same_soon(&cluster, &before).await?;
     reaches(&far, tools.address()).await?;
     assert_eq!(pings(&far, tools.address(), COUNT).await?, all(COUNT));
     Ok(())
