@@ -95,9 +95,9 @@ impl Flow {
     }
 
     /// Ends it and prints what was lost of all that was sent before this was called. Fails when
-    /// there is no answer any more, and when it was no flow: with less than a quarter of the pings that
-    /// were due while there were answers, outages may lie between them. (While other programs have
-    /// the processors, none is due.)
+    /// there is no answer any more, and when it was no flow: with less than a quarter of the pings
+    /// that were due while there were answers, outages may lie between them. (While other programs
+    /// have the processors, none is due.)
     ///
     /// # Errors
     /// The same, and when there is no telling.

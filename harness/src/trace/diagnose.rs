@@ -192,17 +192,14 @@ impl Case<'_> {
             Some(previous) if self.is_bridged(&previous.point, &station.point) => {
                 self.too_big(&station.point)
             }
-            Some(previous) if previous.outer.is_none() && station.outer.is_some() => {
+            Some(previous) if previous.outer.is_some() != station.outer.is_some() => {
                 if let Some(misled) = self.misled() {
                     return misled;
                 }
-                Some(self.not_encapsulated(previous, station))
-            }
-            Some(previous) if previous.outer.is_some() && station.outer.is_none() => {
-                if let Some(misled) = self.misled() {
-                    return misled;
-                }
-                Some(Cause::NotDecapsulated)
+                Some(match station.outer {
+                    Some(_) => self.not_encapsulated(previous, station),
+                    None => Cause::NotDecapsulated,
+                })
             }
             _ => self.routing(Some(station)),
         };

@@ -66,7 +66,7 @@ impl Refused<'_> {
     /// The rule that refuses it: the first that is for it, unless a table before that has a route.
     pub(super) fn rule<'a>(&self, state: &'a MachineState) -> Option<&'a Rule> {
         let decides = |rule: &&Rule| match rule.action.as_str() {
-            "lookup" => state.tables.iter().any(|entry| {
+            "lookup" => state.routes.iter().any(|entry| {
                 entry.table == rule.table && entry.route.destination.contains(&self.destination)
             }),
             _ => true,

@@ -1,6 +1,7 @@
 //! The page that a failed test leaves: what has to be on it, and that it needs nothing else.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::failing::{Attempt, Failing};
 
@@ -141,20 +142,22 @@ async fn the_timeline_has_faults_and_probes() -> Result<()> {
     Ok(())
 }
 
+/// How many hops a trace has; fails unless the picture shows all of them on their way there.
+fn hops_on_their_way(picture: &str, trace: &Value) -> Result<usize> {
+    let hops = trace["hops"].as_array().context("no hops")?.len();
+    let dots = picture.matches("<circle class=\"dot-there\"").count();
+    ensure!(dots == hops, "{dots} of {hops} packets in {picture}");
+    Ok(hops)
+}
+
 /// If this fails, the diagram shows other packets than those that were seen.
 #[podlab::test]
 async fn the_sequence_has_every_packet_of_the_pair() -> Result<()> {
     let attempt = partitioned().await?;
     let picture = picture(&attempt.report, "packets")?;
     let trace = &attempt.bundle["clusters"][0]["pair"]["trace"]["value"];
-    let hops = trace["hops"].as_array().context("no hops")?;
-    ensure!(hops.len() >= 5, "{hops:#?}");
-    let dots = picture.matches("<circle class=\"dot-there\"").count();
-    ensure!(
-        dots == hops.len(),
-        "{dots} of {} packets in {picture}",
-        hops.len()
-    );
+    let hops = hops_on_their_way(picture, trace)?;
+    ensure!(hops >= 5, "{trace:#}");
     for tap in trace["taps"].as_array().context("no taps")? {
         let (machine, device) = tap
             .as_str()
@@ -188,15 +191,8 @@ async fn what_lies_before_the_loss_on_the_same_machine_is_not_astray() -> Result
     let attempt = Failing::new()?
         .fail("fails_with_marks_of_its_own", 1)
         .await?;
-    let picture = picture(&attempt.report, "packets")?;
     let trace = &attempt.bundle["clusters"][0]["pair"]["trace"]["value"];
-    let hops = trace["hops"].as_array().context("no hops")?;
-    let dots = picture.matches("<circle class=\"dot-there\"").count();
-    ensure!(
-        dots == hops.len(),
-        "{dots} of {} packets in {picture}",
-        hops.len()
-    );
+    hops_on_their_way(picture(&attempt.report, "packets")?, trace)?;
     Ok(())
 }
 

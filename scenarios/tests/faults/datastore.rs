@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use podlab::probe::icmp::PingOptions;
 use podlab::{Cluster, Node, Pod};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
-use crate::world::{SOON, all, boot, pings, pings_with, same, same_soon, state};
+use crate::world::{
+    SOON, all, boot, in_one_piece, pings, pings_with, reaches, same, same_soon, state,
+};
 
 const COUNT: u32 = 20;
 /// A block that comes while the datastore is broken for one node.
@@ -237,19 +238,11 @@ async fn a_full_disk_costs_no_packet() -> Result<()> {
     // 1300 bytes in one piece, and 1440 not, whatever the pod's own device would take.
     for pod in [&early, &late] {
         let sized = async |size: usize| {
-            podlab::eventually::eventually("the pod is reached", SOON, || async {
-                pod.ping(&far).await.map_err(|error| error.to_string())
-            })
-            .await?;
-            let options = PingOptions {
-                payload: size,
-                dont_fragment: true,
-                ..PingOptions::default()
-            };
-            pings_with(pod, far.address(), COUNT, options).await
+            reaches(pod, far.address()).await?;
+            pings_with(pod, far.address(), COUNT, in_one_piece(size)).await
         };
-        assert_eq!(sized(1272).await?, all(COUNT));
-        assert_eq!(sized(1412).await?, [].into());
+        assert_eq!(sized(1300).await?, all(COUNT));
+        assert_eq!(sized(1440).await?, [].into());
     }
     Ok(())
 }

@@ -4,30 +4,20 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use podlab::probe::icmp::PingOptions;
 use podlab::process::Program;
 use podlab::{Cluster, Error, Node};
 use podlab_scenarios::backend;
 use podlab_scenarios::seed::{self, DEMO, DEMO_W2, HTTP_PORT, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
-use crate::world::{SOON, all, boot, pings, same, same_soon, state};
+use crate::world::{SOON, all, boot, pings, reaches, same, same_soon, state};
 
 const COUNT: u32 = 20;
 
 /// Waits until pods of the two workers reach each other.
 async fn reach(cluster: &Cluster) -> Result<()> {
     let (tools, far) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
-    let options = PingOptions {
-        timeout: Duration::from_millis(300),
-        ..PingOptions::default()
-    };
-    podlab::eventually::eventually("the pods reach each other", SOON, || async {
-        let reply = tools.ping_with(&far, &options).await;
-        reply.map_err(|error| error.to_string())
-    })
-    .await?;
-    Ok(())
+    reaches(&tools, far.address()).await
 }
 
 /// Waits until a node sends to pods by way of this address. That pods reach each other says nothing

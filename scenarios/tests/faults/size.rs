@@ -6,20 +6,9 @@ use podlab::probe::icmp::PingOptions;
 use podlab_scenarios::seed::{DEMO_W2, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
 
-use crate::world::{all, boot, pings_with, same, same_soon, state};
+use crate::world::{all, boot, in_one_piece, pings_with, same, same_soon, state};
 
 const COUNT: u32 = 20;
-/// Headers of IPv4 and ICMP.
-const HEADERS: usize = 28;
-
-/// A ping whose packet has so many bytes, and must not be fragmented.
-fn in_one_piece(size: usize) -> PingOptions {
-    PingOptions {
-        payload: size - HEADERS,
-        dont_fragment: true,
-        ..PingOptions::default()
-    }
-}
 
 /// Proves that a narrow wire lets through what fits, to the byte, and refuses what does not; and
 /// that it is as wide as before once it is healed.

@@ -1,5 +1,7 @@
 //! A vandal on a node: what it did is told, agents repair their own, and healing mends the rest.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
 use podlab::event::Kind;
 use podlab::process::Program;
@@ -41,6 +43,16 @@ async fn all_of(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Waits until all of it is as before.
+async fn is_mended(cluster: &Cluster, before: &[String], soon: Duration) -> Result<()> {
+    podlab::eventually::eventually("all is as before", soon, || async {
+        let after = all_of(cluster).await.map_err(|error| error.to_string())?;
+        same(before, &after).map_err(|error| error.to_string())
+    })
+    .await?;
+    Ok(())
+}
+
 /// Proves that whatever a vandal breaks is mended to the last bit by healing alone, with no agent
 /// to help; that it really broke something; and that the same seed breaks the same.
 #[rstest]
@@ -65,11 +77,7 @@ async fn everything_is_mended_without_an_agent(
         ensure!(same(&before, &all_of(&cluster).await?).is_err());
         vandalism.fault.heal().await?;
         // That a device has its carrier again the kernel says late.
-        let mended = podlab::eventually::eventually("all is as before", SOON, || async {
-            let after = all_of(&cluster).await.map_err(|error| error.to_string())?;
-            same(&before, &after).map_err(|error| error.to_string())
-        });
-        let mended = mended.await;
+        let mended = is_mended(&cluster, &before, SOON).await;
         ensure!(mended.is_ok(), "{vandalism}\n{mended:?}");
         reports.push(vandalism.to_string());
     }
@@ -102,11 +110,7 @@ async fn agents_and_healing_mend_together(
     if let Err(error) = cluster.heal_all().await {
         bail!("{error}\n{}", node.agent_log()?);
     }
-    let mended = podlab::eventually::eventually("all is as before", 3 * SOON, || async {
-        let after = all_of(&cluster).await.map_err(|error| error.to_string())?;
-        same(&before, &after).map_err(|error| error.to_string())
-    });
-    mended.await?;
+    is_mended(&cluster, &before, 3 * SOON).await?;
     reaches(&tools, far.address()).await?;
     assert_eq!(pings(&tools, far.address(), COUNT).await?, all(COUNT));
     Ok(())

@@ -68,6 +68,17 @@ pub(crate) async fn pings_with(
     Ok(answered)
 }
 
+/// A ping whose packet has so many bytes, and must not be fragmented.
+pub(crate) fn in_one_piece(size: usize) -> PingOptions {
+    /// Headers of IPv4 and ICMP.
+    const HEADERS: usize = 28;
+    PingOptions {
+        payload: size - HEADERS,
+        dont_fragment: true,
+        ..PingOptions::default()
+    }
+}
+
 /// Whether it was the network that failed a ping.
 fn was_unanswered(error: &Error) -> bool {
     let Error::Probe { source, .. } = error else {
@@ -97,8 +108,12 @@ pub(crate) fn all(count: u32) -> BTreeSet<u32> {
 /// the network may be whole again by then.
 pub(crate) async fn reaches(from: &Machine, to: Ipv4Addr) -> Result<()> {
     let what = format!("{} reaches {to}", from.name());
+    let options = PingOptions {
+        timeout: Duration::from_millis(300),
+        ..PingOptions::default()
+    };
     podlab::eventually::eventually(what, SOON, || async {
-        let reply = from.ping(to).await;
+        let reply = from.ping_with(to, &options).await;
         reply.map_err(|error| error.to_string())
     })
     .await?;

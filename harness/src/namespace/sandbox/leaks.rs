@@ -88,12 +88,13 @@ impl Host {
         let outer = std::env::var(MARK).map_or(String::new(), |outer| outer + ":");
         // SAFETY: the process has one thread.
         unsafe { std::env::set_var(MARK, format!("{outer}{mark}")) };
+        let mounts = mounts();
         Self {
             mark,
-            mounts: mounts(),
+            cgroups: cgroups(&mounts),
+            mounts,
             links: links(),
             files: files(),
-            cgroups: cgroups(&mounts()),
         }
     }
 

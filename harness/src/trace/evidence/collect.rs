@@ -21,9 +21,8 @@ pub(in crate::trace) async fn state(machine: &Machine) -> Result<MachineState, E
     let netlink = live.netlink();
     Ok(MachineState {
         rules: netlink.rules().await?,
-        tables: netlink.all_routes().await?,
+        routes: netlink.all_routes().await?,
         neighbours: machine.neighbours().await?,
-        routes: machine.routes().await?,
         parameters,
         links,
     })

@@ -46,11 +46,9 @@ pub(super) struct Evidence {
 pub(super) struct MachineState {
     pub(super) links: Vec<Link>,
     pub(super) neighbours: Vec<Neighbour>,
-    /// Of the main table.
-    pub(super) routes: Vec<Route>,
     pub(super) rules: Vec<Rule>,
     /// Of all tables: those that the rules lead to.
-    pub(super) tables: Vec<TableRoute>,
+    pub(super) routes: Vec<TableRoute>,
     pub(super) parameters: Parameters,
 }
 
@@ -78,9 +76,11 @@ impl MachineState {
 
     /// The route of the main table that a destination takes: the longest prefix.
     pub(super) fn route_to(&self, destination: Ipv4Addr) -> Option<&Route> {
-        let matching = self
-            .routes
-            .iter()
+        /// linux/rtnetlink.h, `RT_TABLE_MAIN`.
+        const MAIN: u32 = 254;
+        let main = self.routes.iter().filter(|entry| entry.table == MAIN);
+        let matching = main
+            .map(|entry| &entry.route)
             .filter(|route| route.destination.contains(&destination));
         matching.max_by_key(|route| {
             let length = route.destination.prefix_len();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::netlink::{
     Link, MacAddress, Neighbour, NeighbourState, Refusal, Route, RouteAnswer, RouteKind,
-    RouteProtocol, RouteScope,
+    RouteProtocol, RouteScope, TableRoute,
 };
 use crate::trace::diagnose::Case;
 use crate::trace::evidence::{Evidence, MachineState};
@@ -47,7 +47,7 @@ fn evidence(journey: &Journey) -> Evidence {
     evidence
 }
 
-fn route(destination: &str, kind: RouteKind) -> Route {
+pub(super) fn route(destination: &str, kind: RouteKind) -> Route {
     Route {
         destination: destination.parse().unwrap(),
         kind,
@@ -160,10 +160,12 @@ fn a_route_that_refuses_is_told_from_none() {
         let (journey, mut evidence) = lost_before("n1/tunl0");
         evidence.decision = Some(refused(Refusal::Unreachable));
         let state = evidence.machines.get_mut("n1").unwrap();
-        state.routes = vec![
+        let routes = [
             route("0.0.0.0/0", RouteKind::Unicast),
             route("192.168.2.0/24", kind),
         ];
+        let in_main = |route| TableRoute { table: 254, route };
+        state.routes = routes.map(in_main).into();
         let destination = "192.168.2.0/24".parse().unwrap();
         let expected = Cause::RouteRefuses { destination, kind };
         assert_eq!(diagnose(&journey, &evidence).cause, expected);

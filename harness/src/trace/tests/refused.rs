@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use super::diagnosis::route;
 use super::{P1, P2};
-use crate::netlink::{Refusal, Route, RouteKind, RouteProtocol, RouteScope, Rule, TableRoute};
+use crate::netlink::{Refusal, RouteKind, Rule, TableRoute};
 use crate::trace::Cause;
 use crate::trace::evidence::MachineState;
 use crate::trace::refused::Refused;
@@ -24,23 +25,10 @@ fn rule(priority: u32, action: &str, table: u32) -> Rule {
 
 /// A machine whose table 100 has a route to `destination`.
 fn machine(destination: &str, rules: Vec<Rule>) -> MachineState {
-    let route = Route {
-        destination: destination.parse().unwrap(),
-        kind: RouteKind::Unicast,
-        gateway: None,
-        interface: None,
-        source: None,
-        protocol: RouteProtocol::BOOT,
-        scope: RouteScope::Universe,
-        tos: 0,
-        metric: 0,
-        mtu: None,
-        onlink: false,
-    };
-    let tables = vec![TableRoute { table: 100, route }];
+    let route = route(destination, RouteKind::Unicast);
     MachineState {
         rules,
-        tables,
+        routes: vec![TableRoute { table: 100, route }],
         ..MachineState::default()
     }
 }

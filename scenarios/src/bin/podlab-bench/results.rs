@@ -1,5 +1,6 @@
 //! The figures: printed as they come, kept as JSON.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -58,10 +59,8 @@ impl Results {
     ) {
         let name = name.into();
         // A figure that is no number has reached nothing.
-        if !matches!(
-            value.partial_cmp(&goal),
-            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
-        ) {
+        let order = value.partial_cmp(&goal);
+        if !order.is_some_and(Ordering::is_le) {
             let missed = format!("{name}: {value:.2} {unit}, at most {goal:.2} is the goal");
             self.missed.push(missed);
         }
@@ -80,10 +79,8 @@ impl Results {
     ) {
         let name = name.into();
         let ratio = value / reference;
-        if !matches!(
-            ratio.partial_cmp(&least),
-            Some(std::cmp::Ordering::Greater | std::cmp::Ordering::Equal)
-        ) {
+        let order = ratio.partial_cmp(&least);
+        if !order.is_some_and(Ordering::is_ge) {
             let missed = format!("{name}: {ratio:.2}, at least {least:.2} is the goal");
             self.missed.push(missed);
         }

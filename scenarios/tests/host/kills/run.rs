@@ -89,9 +89,9 @@ impl Run {
         count.with_context(|| format!("{line:?} says nothing of taps"))
     }
 
-    /// Sends a signal, and returns when. A victim that is not born yet is replaced by the one that would have borne
-    /// it; only the parent's death is put off until there is an init: before that, nobody can tell
-    /// it from a parent that went away long ago.
+    /// Sends a signal, and returns when. A victim that is not born yet is replaced by the one that
+    /// would have borne it; only the parent's death is put off until there is an init: before that,
+    /// nobody can tell it from a parent that went away long ago.
     pub(super) fn end(&self, victim: Victim, signal: Signal) -> Result<Instant> {
         let shell = self.shell.id();
         if let Victim::Group = victim {
