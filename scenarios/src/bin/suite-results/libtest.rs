@@ -1,36 +1,38 @@
 //! Failures of libtest, from what it has printed.
 
-use crate::annotation::error;
+use crate::failure::Failure;
 
-/// `::error title=…::…`, one line for each failed test of an output of `cargo test`.
+/// Each failed test of an output of `cargo test`.
 ///
 /// A failure stands there as `---- NAME stdout ----` with what the test has said below it, until
 /// the next one or an empty line before `failures:`. Suites print theirs the same way without
 /// `stdout`; they have JUnit files, and are left to these.
-pub(crate) fn failures(log: &str) -> String {
+pub(crate) fn failures(log: &str) -> Vec<Failure> {
     let mut program = "";
-    let mut told = String::new();
-    let mut failure: Option<(&str, Vec<&str>)> = None;
-    let tell = |program: &str, failure: Option<(&str, Vec<&str>)>| {
-        failure.map_or(String::new(), |(name, said)| {
-            error(&format!("{program}: {name}"), said.join("\n").trim())
-        })
-    };
+    let mut failures = Vec::new();
+    // Whose lines they are that follow.
+    let mut speaks = false;
     for line in log.lines() {
         if let Some(running) = running(line) {
-            told.push_str(&tell(program, failure.take()));
             program = running;
+            speaks = false;
         } else if let Some(name) = header(line) {
-            told.push_str(&tell(program, failure.take()));
-            failure = Some((name, Vec::new()));
+            failures.push(Failure {
+                title: format!("{program}: {name}"),
+                why: String::new(),
+            });
+            speaks = true;
         } else if line == "failures:" || line.starts_with("test result: ") {
-            told.push_str(&tell(program, failure.take()));
-        } else if let Some((_, said)) = &mut failure {
-            said.push(line);
+            speaks = false;
+        } else if let Some(failure) = failures.last_mut().filter(|_| speaks) {
+            failure.why.push_str(line);
+            failure.why.push('\n');
         }
     }
-    told.push_str(&tell(program, failure));
-    told
+    for failure in &mut failures {
+        failure.why = failure.why.trim().to_owned();
+    }
+    failures
 }
 
 /// `     Running unittests src/lib.rs (target/…)`, `   Doc-tests podlab`: what is tested.
@@ -91,27 +93,26 @@ failures:
 
     #[test]
     fn each_failure_is_told_once_with_what_it_said() {
-        let told = failures(LOG);
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 3, "{told}");
-        let bad = "::error title=unittests src/lib.rs%3A a%3A%3Abad::thread 'a::bad' panicked \
-                   at src/a.rs:3:9:%0Aassertion `left == right` failed%0A  left: 1%0A right: 2";
-        assert_eq!(lines[0], bad);
-        assert!(
-            lines[1].ends_with("a%3A%3Aworse::Error: 100%25 lost"),
-            "{told}"
-        );
-        let doc = "::error title=podlab%3A src/lib.rs - (line 7)::it does not compile";
-        assert_eq!(lines[2], doc);
+        let failures = failures(LOG);
+        let told = |number: usize| {
+            let Failure { title, why } = &failures[number];
+            (title.as_str(), why.as_str())
+        };
+        assert_eq!(failures.len(), 3, "{failures:?}");
+        let bad = "thread 'a::bad' panicked at src/a.rs:3:9:\nassertion `left == right` failed\n  \
+                   left: 1\n right: 2";
+        assert_eq!(told(0), ("unittests src/lib.rs: a::bad", bad));
+        let worse = ("unittests src/lib.rs: a::worse", "Error: 100% lost");
+        assert_eq!(told(1), worse);
+        let doc = ("podlab: src/lib.rs - (line 7)", "it does not compile");
+        assert_eq!(told(2), doc);
     }
 
     #[test]
     fn a_suite_and_what_passed_are_not_told() {
         let suite = "---- ping::a ----\nError: lost\n\nfailures:\n    ping::a\n";
-        assert_eq!(failures(suite), "");
-        assert_eq!(
-            failures("running 1 test\ntest a ... ok\n\ntest result: ok.\n"),
-            ""
-        );
+        assert_eq!(failures(suite), []);
+        let passed = "running 1 test\ntest a ... ok\n\ntest result: ok.\n";
+        assert_eq!(failures(passed), []);
     }
 }

@@ -1,10 +1,11 @@
 //! What suites have left in JUnit files, for people.
 //!
 //! `matrix` makes one table of several runs, each on another kernel: it writes `matrix.json` and
-//! `matrix.md` and prints the latter. `annotate` prints the failures of runs as GitHub wants them,
-//! those of unit tests from what libtest has printed.
+//! `matrix.md` and prints the latter. `failures` tells in short what failed in runs, and `annotate`
+//! tells GitHub; what failed of unit tests they take from what libtest has printed.
 
 mod annotation;
+mod failure;
 mod libtest;
 mod outcome;
 mod table;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use failure::Failure;
 use outcome::Outcome;
 use quick_junit::Report;
 
@@ -29,10 +31,15 @@ enum Command {
         #[arg(required = true, value_name = "KERNEL=FOLDER", value_parser = run)]
         runs: Vec<(String, PathBuf)>,
     },
-    /// An annotation for each failed test.
-    Annotate {
+    /// Each failed test with the beginning of what it has said.
+    Failures {
         /// Folders with JUnit files (one that does not exist has none), and files that cargo's
         /// output was written to: unit tests leave no JUnit.
+        places: Vec<PathBuf>,
+    },
+    /// An annotation for each failed test.
+    Annotate {
+        /// The same places.
         places: Vec<PathBuf>,
     },
 }
@@ -47,7 +54,8 @@ fn run(text: &str) -> Result<(String, PathBuf), String> {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Matrix { out, runs } => matrix(&out, &runs),
-        Command::Annotate { places } => annotate(&places),
+        Command::Failures { places } => tell(&places, Failure::in_short),
+        Command::Annotate { places } => tell(&places, annotation::error),
     };
     done.unwrap_or_else(|error| {
         eprintln!("suite-results: {error:#}");
@@ -79,16 +87,21 @@ fn matrix(out: &Path, runs: &[(String, PathBuf)]) -> Result<ExitCode> {
     })
 }
 
-fn annotate(places: &[PathBuf]) -> Result<ExitCode> {
+/// Prints every failure that the places know of.
+fn tell(places: &[PathBuf], format: impl Fn(&Failure) -> String) -> Result<ExitCode> {
     for place in places {
-        if place.is_dir() {
-            for report in reports(place)? {
-                print!("{}", annotation::failures(&report));
-            }
+        let failures: Vec<Failure> = if place.is_dir() {
+            reports(place)?
+                .iter()
+                .flat_map(failure::of_report)
+                .collect()
         } else if place.is_file() {
             let log = fs::read(place).with_context(|| format!("read {}", place.display()))?;
-            print!("{}", libtest::failures(&String::from_utf8_lossy(&log)));
-        }
+            libtest::failures(&String::from_utf8_lossy(&log))
+        } else {
+            Vec::new()
+        };
+        print!("{}", failures.iter().map(&format).collect::<String>());
     }
     Ok(ExitCode::SUCCESS)
 }

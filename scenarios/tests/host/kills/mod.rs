@@ -1,5 +1,6 @@
 //! Runs that are killed at random instants, and the host a second later.
 
+mod interrupted;
 mod run;
 mod yardstick;
 
@@ -150,7 +151,7 @@ async fn nothing_stays_whenever_a_run_is_killed() -> Result<()> {
 /// but what is more is the kernel's time for closing so many taps, and nothing of ours.
 #[podlab::test]
 async fn what_taps_everything_takes_the_kernels_time_for_its_taps_longer() -> Result<()> {
-    /// The mean is that of the whole time; the crowd may have met the longer ones.
+    /// What was measured is that of the whole time; the crowd may have met the longer ones.
     const BUSIER: u32 = 2;
     let host = Host::before()?;
     for (victim, signal) in [
@@ -183,7 +184,7 @@ struct Gone {
     /// What the look before that had found.
     #[expect(dead_code, reason = "told by messages of failures")]
     last_seen: Option<String>,
-    /// The mean of the kernel's grace periods meanwhile.
+    /// How long the kernel's grace periods were meanwhile.
     grace_period: Duration,
 }
 

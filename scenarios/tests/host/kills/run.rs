@@ -48,7 +48,10 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn start(host: &Host, program: &Path, arguments: &[&str]) -> Result<Self> {
         let marker = host.new_marker();
-        let mut shell = Command::new("sh")
+        // The run has a process group of its own, so whoever interrupts the tests does not reach it:
+        // it ends with them because its parent does.
+        let mut shell = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "sh"])
             // With a second command the shell cannot become the first. Who runs these tests in the
             // background has perhaps passed on that SIGINT is ignored.
             .args(["-c", "env --default-signal=INT \"$@\"; exit $?", "sh"])
@@ -71,6 +74,11 @@ impl Run {
             output: BufReader::new(output),
             marker,
         })
+    }
+
+    /// By what its processes are known.
+    pub(super) fn marker(&self) -> &str {
+        &self.marker
     }
 
     /// What it has on the host now.

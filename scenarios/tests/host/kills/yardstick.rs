@@ -42,13 +42,13 @@ impl Yardstick {
         Ok(yardstick)
     }
 
-    /// The mean since it began.
+    /// How long one was since it began that was met at a random instant.
     pub(super) fn grace_period(mut self) -> Result<Duration> {
         drop(self.program.stdin.take());
-        let mean = self.line()?;
-        let mean = mean.parse().with_context(|| format!("{mean:?}"))?;
+        let line = self.line()?;
+        let length = line.parse().with_context(|| format!("{line:?}"))?;
         self.program.wait()?;
-        Ok(Duration::from_micros(mean))
+        Ok(Duration::from_micros(length))
     }
 
     fn line(&mut self) -> Result<String> {
