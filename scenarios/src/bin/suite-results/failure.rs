@@ -2,7 +2,7 @@
 
 use quick_junit::{Report, TestCaseStatus};
 
-/// So much of what a test has said is told in short; what comes after it is a stack, mostly.
+/// So much of what a test has said is told in short, of what stands before a stack.
 const LINES: usize = 12;
 const LINE_LENGTH: usize = 240;
 
@@ -39,7 +39,9 @@ impl Failure {
     /// A few lines for people: the test, and the beginning of what it has said.
     pub(crate) fn in_short(&self) -> String {
         let mut text = format!("✗ {}\n", self.title);
-        let said = self.why.lines().filter(|line| !line.trim().is_empty());
+        let is_stack = |line: &&str| line.trim().eq_ignore_ascii_case("stack backtrace:");
+        let said = self.why.lines().take_while(|line| !is_stack(line));
+        let said = said.filter(|line| !line.trim().is_empty());
         for line in said.clone().take(LINES) {
             let cut: String = line.chars().take(LINE_LENGTH).collect();
             text.push_str(&format!("    {cut}\n"));
@@ -80,13 +82,16 @@ mod tests {
         let lines: Vec<String> = (1..=20).map(|number| format!("line {number}")).collect();
         let failure = Failure {
             title: "a: b".to_owned(),
-            why: lines.join("\n\n"),
+            why: lines.join("\n\n") + "\nStack backtrace:\n   0: main",
         };
         let short = failure.in_short();
         assert!(
             short.contains("    line 12\n    … 8 more lines\n"),
             "{short}"
         );
-        assert!(!short.contains("line 13"), "{short}");
+        assert!(
+            !short.contains("line 13") && !short.contains("main"),
+            "{short}"
+        );
     }
 }
