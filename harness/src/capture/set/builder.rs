@@ -11,9 +11,9 @@ use crate::error::Error;
 use crate::event::Kind;
 use crate::machine::Machine;
 
-/// For each device, in bytes, what the kernel may hold: a thousand packets that fit into a slot of
+/// For each device, in bytes, what the kernel may hold: 2,000 packets that fit into a slot of
 /// the ring, and as many bytes of longer ones.
-const KERNEL: usize = 2 << 20;
+const KERNEL: usize = 4 << 20;
 /// For each device, in bytes, what the process keeps.
 const MEMORY: usize = 16 << 20;
 /// Largest file, in bytes.
@@ -131,7 +131,7 @@ impl CaptureBuilder {
     }
 
     /// Has the kernel hold about so many bytes of packets that were not read yet, for each device;
-    /// 2 MiB without.
+    /// 4 MiB without.
     pub fn kernel_memory(mut self, bytes: usize) -> Self {
         self.kernel = bytes;
         self

@@ -15,10 +15,10 @@
 //!
 //! # What it costs
 //!
-//! Memory is bounded: for each device the kernel holds at most 6 MiB of packets that were not read
-//! yet, of which a ring has 2 MiB from the beginning ([`CaptureBuilder::kernel_memory`]), and the
+//! Memory is bounded: for each device the kernel holds at most 12 MiB of packets that were not read
+//! yet, of which a ring has 4 MiB from the beginning ([`CaptureBuilder::kernel_memory`]), and the
 //! process the newest 16 MiB ([`CaptureBuilder::memory`]). So a set of 40 devices takes at most
-//! 880 MiB, and little while little passes: say less where many are busy. The file has at most
+//! 1,120 MiB, and little while little passes: say less where many are busy. The file has at most
 //! 256 MiB ([`CaptureBuilder::file_limit`]); beyond that its older half is removed, and its
 //! section header says how many packets that were. What was lost, and what was forgotten, is
 //! counted ([`CaptureSet::losses`]), and an expectation that needs every packet fails then.

@@ -17,6 +17,10 @@ use super::{Shared, State};
 /// for them: one round of the thread for many packets.
 const ROUND: u16 = 10;
 
+/// A tap with so many packets in one round is busy: there may be no room for those of another
+/// round without reading.
+const BUSY: u64 = 256;
+
 /// Tells the wake-up apart from the taps, which are numbered.
 const WAKE: u64 = u64::MAX;
 
@@ -48,7 +52,7 @@ impl Pump {
     /// Runs until the set is dropped.
     pub(super) fn run(self) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let mut pending = false;
+        let (mut pending, mut busy) = (false, false);
         while !self.shared.ended.load(Ordering::Acquire) {
             let timeout = match pending {
                 true => EpollTimeout::from(ROUND),
@@ -58,7 +62,7 @@ impl Pump {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
-            if self.shared.waiting.load(Ordering::Acquire) == 0 {
+            if !busy && self.shared.waiting.load(Ordering::Acquire) == 0 {
                 self.let_packets_come();
             }
             self.shared.wake.read().ok();
@@ -71,7 +75,7 @@ impl Pump {
             let ready: Vec<usize> = ready.filter_map(|tap| usize::try_from(tap).ok()).collect();
             // Where not all taps fitted, a later packet of one may be older than those of others.
             let complete = (count < EVENTS).then_some(complete);
-            pending = self.round(&ready, complete);
+            (pending, busy) = self.round(&ready, complete);
         }
     }
 
@@ -80,12 +84,12 @@ impl Pump {
         poll(&mut wake, PollTimeout::from(ROUND)).ok();
     }
 
-    /// Reads the taps that are ready. True when packets wait to be written.
-    fn round(&self, ready: &[usize], complete: Option<SystemTime>) -> bool {
+    /// Reads the taps that are ready. Whether packets wait to be written, and whether a tap is busy.
+    fn round(&self, ready: &[usize], complete: Option<SystemTime>) -> (bool, bool) {
         let mut state = self.shared.lock();
-        let mut new = false;
+        let mut most = 0;
         for &tap in ready {
-            new |= state.receive(tap);
+            most = most.max(state.receive(tap));
             if let Some(tap) = state.taps.get(tap)
                 && tap.failure.is_some()
             {
@@ -96,10 +100,10 @@ impl Pump {
         state.write(complete.unwrap_or(SystemTime::UNIX_EPOCH));
         let pending = state.file.as_ref().is_some_and(|file| file.is_pending());
         drop(state);
-        if new {
+        if most > 0 {
             self.shared.news.send_modify(|rounds| *rounds += 1);
         }
-        pending
+        (pending, most > BUSY)
     }
 }
 
@@ -115,7 +119,7 @@ impl Shared {
         let complete = SystemTime::now();
         let mut new = false;
         for tap in 0..state.taps.len() {
-            new |= state.receive(tap);
+            new |= state.receive(tap) > 0;
         }
         state.write(complete);
         if new {
@@ -126,13 +130,13 @@ impl Shared {
 }
 
 impl State {
-    /// Takes all packets of a tap out of the kernel. True when there were any.
-    fn receive(&mut self, number: usize) -> bool {
+    /// Takes all packets of a tap out of the kernel, and returns how many that were.
+    fn receive(&mut self, number: usize) -> u64 {
         let Self {
             taps, buffer, file, ..
         } = self;
         let Some(tap) = taps.get_mut(number) else {
-            return false;
+            return 0;
         };
         let before = tap.store.count();
         for _ in 0..BACKLOG {
@@ -154,8 +158,10 @@ impl State {
                 }
             }
         }
-        let new = tap.store.count() > before;
-        if new && let Ok(drops @ 1..) = tap.socket.take_drops() {
+        let new = tap.store.count() - before;
+        if new > 0
+            && let Ok(drops @ 1..) = tap.socket.take_drops()
+        {
             tap.dropped += drops;
             if let Some(file) = file {
                 file.lost(number as u32, tap.dropped);

@@ -26,7 +26,8 @@ pub(super) struct Store {
 #[derive(Debug)]
 enum Kept {
     Frame(Frame),
-    Decoded(Captured),
+    /// Ten times as large; of most packets nobody asks for it.
+    Decoded(Box<Captured>),
 }
 
 impl Store {
@@ -81,7 +82,7 @@ impl Kept {
     fn decoded(&mut self, link_type: LinkType, tap: &Tap) -> &Captured {
         if let Self::Frame(frame) = self {
             let frame = mem::replace(frame, Frame::empty());
-            *self = Self::Decoded(frame.captured(link_type, tap.shared()));
+            *self = Self::Decoded(Box::new(frame.captured(link_type, tap.shared())));
         }
         match self {
             Self::Decoded(captured) => captured,
