@@ -57,10 +57,11 @@ impl Flow {
     /// of its own, and of two that are under way at once the kernel drops one when it finds the
     /// other's entry in the table (`insert_failed`). That is the kernel's loss, not the tunnel's.
     pub async fn start(from: &Pod, to: &Pod) -> Result<Self> {
-        static IDENTIFIER: AtomicU16 = AtomicU16::new(1);
-        // 0 would mean that ping chooses one.
+        // The harness's own pings count up from 1, and `ping` takes an answer of the same
+        // identifier for its own. 0 would mean that ping chooses one.
+        static IDENTIFIER: AtomicU16 = AtomicU16::new(u16::MAX);
         let identifier = IDENTIFIER
-            .fetch_add(1, Ordering::Relaxed)
+            .fetch_sub(1, Ordering::Relaxed)
             .max(1)
             .to_string();
         let target = to.address().to_string();
@@ -122,7 +123,8 @@ impl Flow {
         let due = could.as_secs_f64() / self.interval.as_secs_f64();
         ensure!(
             f64::from(losses.sent) >= due / 4.0,
-            "{}: only {} of {due:.0} pings were sent in {could:?}, and a quarter of them is asked for",
+            "{}: only {} of {due:.0} pings were sent in {could:?} of {elapsed:?}, and a quarter of \
+             them is asked for; asked at {now:?}, the last was {line:?}",
             losses.pair,
             losses.sent
         );
