@@ -24,7 +24,7 @@ pub(super) fn apply(
     report: &mut Report,
 ) -> Result<(), KernelError> {
     let wanted = resolve(desired, devices);
-    for destination in &wanted.waiting {
+    for destination in wanted.waiting.keys() {
         if let Some(Target::Pod(interface)) = desired.routes.get(destination) {
             report.pods_waiting.insert(interface.clone());
         }
@@ -54,7 +54,28 @@ pub(super) fn apply(
 struct Wanted {
     routes: BTreeMap<Ipv4Net, Route>,
     /// Destinations whose interface is not there or down.
-    waiting: BTreeSet<Ipv4Net>,
+    waiting: BTreeMap<Ipv4Net, Awaited>,
+}
+
+/// What a destination waits for.
+#[derive(Debug)]
+enum Awaited {
+    /// A pod's interface; its index if it is there.
+    Pod(Option<u32>),
+    /// The tunnel or the underlay.
+    Node,
+}
+
+impl Awaited {
+    /// Whether a route that is there may be the right one once that is back; then it stays, and no
+    /// packet is lost. A pod's route on another interface never is: that interface has perhaps lost
+    /// the pod's name.
+    fn may_be(&self, route: &Route) -> bool {
+        match self {
+            Self::Pod(interface) => interface.is_some() && route.interface == *interface,
+            Self::Node => true,
+        }
+    }
 }
 
 fn resolve(desired: &Desired, devices: &Devices) -> Wanted {
@@ -91,7 +112,13 @@ fn resolve(desired: &Desired, devices: &Devices) -> Wanted {
                 wanted.routes.insert(destination, route);
             }
             None => {
-                wanted.waiting.insert(destination);
+                let awaited = match target {
+                    Target::Pod(name) => {
+                        Awaited::Pod(devices.by_name.get(&**name).map(|link| link.index))
+                    }
+                    _ => Awaited::Node,
+                };
+                wanted.waiting.insert(destination, awaited);
             }
         }
     }
@@ -200,8 +227,8 @@ fn plan(wanted: &Wanted, actual: &[Route], owned: &Owned) -> Plan {
         let right = wanted.routes.get(&route.destination) == Some(route);
         let in_place = route.table == MAIN_TABLE && route.metric == 0 && route.tos == 0;
         let overwritten = in_place && replaced.contains(&route.destination);
-        // It may still be right once the interface is back; then packets were not lost.
-        let waits = in_place && wanted.waiting.contains(&route.destination);
+        let awaited = wanted.waiting.get(&route.destination);
+        let waits = in_place && awaited.is_some_and(|awaited| awaited.may_be(route));
         if right || overwritten || waits {
             continue;
         }

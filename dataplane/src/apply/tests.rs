@@ -133,6 +133,27 @@ fn without_its_underlay_a_node_serves_its_own_pods_and_waits() {
     assert_eq!(fresh.route_lines().len(), 6);
 }
 
+/// A deleted route is put back by the number of its interface, and the interface may have lost the
+/// pod's name meanwhile.
+#[test]
+fn a_route_stays_on_an_interface_that_is_down_and_goes_from_one_with_another_name() {
+    let mut kernel = wired();
+    sync_to(&mut kernel, &seed());
+    let routes = kernel.route_lines();
+    kernel.link_mut(PODS[2]).up = false;
+    sync_to(&mut kernel, &seed());
+    assert_eq!(kernel.route_lines(), routes, "it is down");
+    let link = kernel.link_mut(PODS[2]);
+    (link.name, link.up) = ("other0".to_owned(), true);
+    let report = sync_to(&mut kernel, &seed());
+    assert_eq!(report.pods_waiting, [PODS[2].to_owned()].into());
+    assert_eq!(
+        kernel.route_lines().len(),
+        routes.len() - 1,
+        "it is another"
+    );
+}
+
 #[test]
 fn a_pod_whose_interface_comes_late_gets_its_route_then() {
     let mut kernel = FakeKernel::with_underlay();

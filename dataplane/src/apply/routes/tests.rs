@@ -35,7 +35,7 @@ fn wanted() -> Wanted {
     let ours = route("192.168.2.0/24", TUNNEL_INDEX, PROTOCOL);
     Wanted {
         routes: [(ours.destination, ours)].into(),
-        waiting: ["192.168.3.0/24".parse().unwrap()].into(),
+        waiting: [("192.168.3.0/24".parse().unwrap(), Awaited::Node)].into(),
     }
 }
 
@@ -142,7 +142,7 @@ proptest! {
                 .into_iter()
                 .map(|want| (want.destination, Route { protocol: PROTOCOL, table: MAIN_TABLE, metric: 0, ..want }))
                 .collect(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
         };
         let mut kernel = FakeKernel::default();
         kernel.replace_routes(&routes);
