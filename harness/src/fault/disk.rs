@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::Site;
 use super::guard::Fault;
@@ -33,12 +32,13 @@ impl Node {
         let apply = async {
             let (machine, life) = ((**self).clone(), self.namespaces());
             let folder = Path::new(FOLDER);
-            let before = life.in_mounts(|| read_all(folder))?.map_err(failed)?;
-            let root = life.cover(folder, Some(SIZE))?;
-            if let Err(error) = fill(&root, &before) {
-                life.uncover(folder)?;
-                return Err(failed(error));
-            }
+            let before = life.in_mounts(|| read_all(folder))?;
+            let before = before.map_err(|source| Error::State {
+                operation: "read",
+                path: FOLDER.into(),
+                source,
+            })?;
+            life.cover(folder, Some(SIZE), |root| fill(root, &before))?;
             Ok(Inverse::new(move || {
                 let (machine, life) = (machine.clone(), life.clone());
                 async move {
@@ -56,14 +56,6 @@ impl Node {
     }
 }
 
-fn failed(source: io::Error) -> Error {
-    Error::State {
-        operation: "fill",
-        path: FOLDER.into(),
-        source,
-    }
-}
-
 fn read_all(folder: &Path) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
     let files = std::fs::read_dir(folder)?.map(|entry| {
         let entry = entry?;
@@ -73,8 +65,7 @@ fn read_all(folder: &Path) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
 }
 
 /// Puts back what was there, and fills the rest to the last byte.
-fn fill(root: &OwnedFd, before: &[(std::ffi::OsString, Vec<u8>)]) -> io::Result<()> {
-    let root: PathBuf = format!("/proc/self/fd/{}", root.as_raw_fd()).into();
+fn fill(root: &Path, before: &[(std::ffi::OsString, Vec<u8>)]) -> io::Result<()> {
     for (name, content) in before {
         std::fs::write(root.join(name), content)?;
     }

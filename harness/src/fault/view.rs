@@ -26,27 +26,22 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Lays an empty view over the datastore of a node, fills it, and lets the agent look.
+    /// Lays a view over the datastore of a node and lets the agent look. It is filled before: an
+    /// agent never sees half of it.
     pub(super) fn lay(
         machine: &Machine,
         datastore: &Datastore,
         fill: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Arc<Self>, Error> {
         let namespaces = machine.live()?.namespaces();
-        let root = namespaces.cover(Path::new(DATASTORE_IN_NODE), None)?;
+        let root = namespaces.cover(Path::new(DATASTORE_IN_NODE), None, fill)?;
         let view = Self {
             machine: machine.clone(),
             namespaces,
             root,
             datastore: datastore.clone(),
         };
-        let filled = fill(&view.path()).map_err(|source| Error::State {
-            operation: "fill a view of the datastore in",
-            path: DATASTORE_IN_NODE.into(),
-            source,
-        });
-        let filled = filled.and_then(|()| Ok(datastore.nudge()?));
-        if let Err(error) = filled {
+        if let Err(error) = view.nudge() {
             view.namespaces.uncover(Path::new(DATASTORE_IN_NODE))?;
             return Err(error);
         }

@@ -142,15 +142,21 @@ impl Namespaces {
         })
     }
 
-    /// Mounts an empty tmpfs over `target` in the machine, of at most `size` bytes if one is
-    /// given; returns a descriptor on its root.
+    /// Lays a tmpfs over `target` in the machine, of at most `size` bytes if one is given; returns
+    /// a descriptor on its root. `fill` is given its path and runs before anybody in the machine
+    /// can see it.
     pub(crate) fn cover(
         &self,
         target: &Path,
         size: Option<u64>,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<OwnedFd, NamespaceError> {
         let object = format!("{}:{}", self.inner.name, target.display());
-        self.in_mounts(|| mounts::cover(target, size, &object))?
+        let root = self.in_mounts(|| mounts::detached(size, &object))??;
+        fill(Path::new(&fd_path(root.as_fd())))
+            .map_err(|source| NamespaceError::new("fill a tmpfs for", &object, source))?;
+        self.in_mounts(|| mounts::cover(target, &root, &object))??;
+        Ok(root)
     }
 
     /// Takes the last mount from `target` in the machine. Who has files open there keeps them.

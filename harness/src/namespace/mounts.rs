@@ -7,6 +7,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
 
 use super::{NamespaceError, fd_path};
 
@@ -126,28 +131,29 @@ pub(super) fn make_private(object: &str) -> Result<(), NamespaceError> {
     .map_err(|errno| NamespaceError::new("make all mounts private", object, errno))
 }
 
-/// Mounts an empty tmpfs over `target` in the calling thread's mount namespace; returns a
-/// descriptor on its root.
-pub(super) fn cover(
-    target: &Path,
-    size: Option<u64>,
-    object: &str,
-) -> Result<OwnedFd, NamespaceError> {
-    let options = match size {
-        Some(size) => format!("mode=755,size={size}"),
-        None => "mode=755".to_owned(),
+/// Makes an empty tmpfs that is mounted nowhere yet, for the calling thread's mount namespace;
+/// returns a descriptor on its root.
+pub(super) fn detached(size: Option<u64>, object: &str) -> Result<OwnedFd, NamespaceError> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let make = || {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "mode", "755")?;
+        if let Some(size) = size {
+            fsconfig_set_string(&context, "size", size.to_string())?;
+        }
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        Some("tmpfs"),
-        target,
-        Some("tmpfs"),
-        flags,
-        Some(options.as_str()),
-    )
-    .map_err(|errno| NamespaceError::new("mount", object, errno))?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(target, flags, Mode::empty()).map_err(|errno| NamespaceError::new("open", object, errno))
+    make().map_err(|errno| NamespaceError::new("make a tmpfs", object, errno))
+}
+
+/// Mounts over `target`, in the calling thread's mount namespace, what was mounted nowhere.
+pub(super) fn cover(target: &Path, with: &OwnedFd, object: &str) -> Result<(), NamespaceError> {
+    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(with, "", CWD, target, whole)
+        .map_err(|errno| NamespaceError::new("mount", object, errno))
 }
 
 /// Takes the last mount from `target` in the calling thread's mount namespace.

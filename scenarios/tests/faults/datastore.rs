@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use podlab::process::Program;
 use podlab::{Cluster, Node, Pod};
 use podlab_scenarios::seed::{DEMO_W2, MASTER, TEST_TOOLS, WORKER_1, WORKER_2};
 use rstest::rstest;
@@ -244,6 +246,27 @@ async fn a_full_disk_costs_no_packet() -> Result<()> {
         assert_eq!(sized(1300).await?, all(COUNT));
         assert_eq!(sized(1440).await?, [].into());
     }
+    Ok(())
+}
+
+/// Proves that nobody on the node ever sees half of a view: an agent would take away what is not
+/// there yet. A loop counts the files as fast as it can while views come and go.
+#[podlab::test]
+async fn a_view_is_whole_when_it_is_seen() -> Result<()> {
+    const COUNT_FILES: &str = "while :; do \
+         set -- /run/podlab/datastore/nodes/*.json; \
+         [ $# = \"$last\" ] || echo $#; last=$#; \
+         done";
+    let cluster = boot("userspace").await?;
+    let node = cluster.node(WORKER_1)?;
+    let mut counting = node.spawn(Program::new("sh").args(["-c", COUNT_FILES]))?;
+    counting.wait_for_line(|line| line == "3", SOON).await?;
+    for _ in 0..50 {
+        let fault = node.slow_datastore(Duration::from_secs(60)).await?;
+        fault.heal().await?;
+    }
+    let counted = counting.stop(Signal::SIGTERM).await?;
+    assert_eq!(counted.stdout, "3\n");
     Ok(())
 }
 

@@ -9,16 +9,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::libc;
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, SampleFlag, Sampler};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::patience;
 
@@ -184,33 +183,14 @@ impl Format {
 
 /// The file system with the descriptions of the kernel's events, mounted nowhere.
 fn tracefs() -> io::Result<OwnedFd> {
-    const CREATE: libc::c_uint = 6; // FSCONFIG_CMD_CREATE of linux/mount.h
-    const CLOEXEC: libc::c_uint = 1; // FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
-    // SAFETY: the name is a C string that outlives the call, which returns a new descriptor.
-    let opened = unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), CLOEXEC) };
-    let context = owned(opened)?;
-    // SAFETY: this command takes no key, no value and no number.
-    let created = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            CREATE,
-            std::ptr::null::<libc::c_char>(),
-            std::ptr::null::<libc::c_char>(),
-            0,
-        )
-    };
-    Errno::result(created)?;
-    // SAFETY: the descriptor is open, the call takes two numbers and returns a new descriptor.
-    let mounted = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, 0) };
-    owned(mounted)
-}
-
-/// The new descriptor that a system call returned.
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
-    let descriptor = Errno::result(result)?;
-    // SAFETY: the kernel has just made this descriptor for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
+    let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::empty();
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
 }
 
 fn read(folder: &OwnedFd, path: &str) -> io::Result<String> {
