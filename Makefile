@@ -30,7 +30,7 @@ build: ## compile the library, the agent and the scenarios
 test: export PODLAB_JUNIT := $(CURDIR)/target/junit
 test: export PODLAB_CAPTURES := $(CAPTURES)
 test: setup privileges build ## run everything: unit tests, doc tests, scenarios; then tshark over all captures
-	@ci/as-user rm -rf $(CAPTURES)
+	@ci/as-user rm -rf $(CAPTURES) $(PODLAB_JUNIT)
 	@ci/cargo test --workspace $(NETNS) --no-fail-fast
 	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(CAPTURES)
 
@@ -50,6 +50,7 @@ e2e-rootless: export PODLAB_ALLOW_SKIP := $(if $(PODLAB_ALLOW_SKIP),$(PODLAB_ALL
 e2e-rootless: export PRIVILEGE := none
 e2e-rootless: export PODLAB_JUNIT := $(CURDIR)/target/junit-rootless
 e2e-rootless: setup build ## all tests as an ordinary user without sudo; as root: as user nobody
+	@ci/as-user rm -rf $(PODLAB_JUNIT)
 	@ci/as-user install --directory --mode=1777 $(PODLAB_JUNIT)
 	@ci/rootless test --workspace $(NETNS) --no-fail-fast -- $(ROOTLESS_LEAVES_OUT)
 	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour

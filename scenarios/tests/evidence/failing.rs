@@ -37,6 +37,8 @@ impl Failing {
             .env("RUST_BACKTRACE", "0")
             .env_remove("CI")
             .env_remove("PODLAB_KEEP")
+            // Its failures are meant, and none of the run that it is a part of.
+            .env_remove("PODLAB_JUNIT")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command

@@ -4,6 +4,10 @@ use quick_junit::{Report, TestCaseStatus};
 
 /// So much of what a test has said is told in short, of what stands before a stack.
 const LINES: usize = 12;
+/// So much of the cause, where it does not stand in these.
+const CAUSE_LINES: usize = 6;
+/// How `anyhow` begins it.
+const CAUSE: &str = "Caused by:";
 const LINE_LENGTH: usize = 240;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -36,19 +40,27 @@ pub(crate) fn of_report(report: &Report) -> Vec<Failure> {
 }
 
 impl Failure {
-    /// A few lines for people: the test, and the beginning of what it has said.
+    /// A few lines for people: the test, the beginning of what it has said, and the cause, which
+    /// stands at the end of a long story.
     pub(crate) fn in_short(&self) -> String {
-        let mut text = format!("✗ {}\n", self.title);
         let is_stack = |line: &&str| line.trim().eq_ignore_ascii_case("stack backtrace:");
         let said = self.why.lines().take_while(|line| !is_stack(line));
-        let said = said.filter(|line| !line.trim().is_empty());
-        for line in said.clone().take(LINES) {
-            let cut: String = line.chars().take(LINE_LENGTH).collect();
-            text.push_str(&format!("    {cut}\n"));
-        }
-        let more = said.count().saturating_sub(LINES);
-        if more > 0 {
-            text.push_str(&format!("    … {more} more lines\n"));
+        let said: Vec<&str> = said.filter(|line| !line.trim().is_empty()).collect();
+        let (beginning, rest) = said.split_at(said.len().min(LINES));
+        let cause = rest.iter().position(|line| line.trim() == CAUSE);
+        let (left_out, rest) = rest.split_at(cause.unwrap_or(0));
+        let told = if cause.is_some() { CAUSE_LINES } else { 0 };
+        let (cause, more) = rest.split_at(rest.len().min(told));
+
+        let mut text = format!("✗ {}\n", self.title);
+        for (lines, left_out) in [(beginning, left_out), (cause, more)] {
+            for line in lines {
+                let cut: String = line.chars().take(LINE_LENGTH).collect();
+                text.push_str(&format!("    {cut}\n"));
+            }
+            if !left_out.is_empty() {
+                text.push_str(&format!("    … {} more lines\n", left_out.len()));
+            }
         }
         text
     }
@@ -93,5 +105,21 @@ mod tests {
             !short.contains("line 13") && !short.contains("main"),
             "{short}"
         );
+    }
+
+    #[test]
+    fn the_cause_is_told_however_long_the_story() {
+        let story: Vec<String> = (1..=20).map(|number| format!("line {number}")).collect();
+        let cause: Vec<String> = (1..=20)
+            .map(|number| format!("    cause {number}"))
+            .collect();
+        let failure = Failure {
+            title: "a: b".to_owned(),
+            why: format!("{}\n\nCaused by:\n{}", story.join("\n"), cause.join("\n")),
+        };
+        let short = failure.in_short();
+        let end = "    line 12\n    … 8 more lines\n    Caused by:\n        cause 1\n        cause 2\n        \
+                   cause 3\n        cause 4\n        cause 5\n    … 15 more lines\n";
+        assert!(short.ends_with(end), "{short}");
     }
 }
