@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::AddressMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
@@ -55,11 +54,9 @@ impl Netlink {
 
     /// The IPv4 addresses of all devices, as they can be added again.
     pub(crate) async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
-        let all = self.handle.address().get().execute();
-        let mut addresses: Vec<AddressMessage> = all
-            .try_collect()
-            .await
-            .map_err(self.error("list", "addresses"))?;
+        let mut addresses: Vec<AddressMessage> = self
+            .table("addresses", |handle| handle.address().get().execute())
+            .await?;
         addresses.retain(|address| address.header.family == AddressFamily::Inet);
         Ok(addresses)
     }

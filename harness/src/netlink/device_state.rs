@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
 };
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -14,7 +15,6 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteScope, RouteType,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, NetlinkError};
 
@@ -126,17 +126,8 @@ impl Netlink {
 
     /// The IPv4 neighbours that somebody has set, proxy entries apart.
     pub(crate) async fn permanent_neighbours(&self) -> Result<Vec<NeighbourMessage>, NetlinkError> {
-        let messages: Vec<NeighbourMessage> = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Inet)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(self.error("list", "neighbours"))?;
+        let messages = self.neighbour_dump().await?.into_iter();
         let set = messages
-            .into_iter()
             .filter(|message| message.header.state == NeighbourState::Permanent)
             .filter(|message| !message.header.flags.contains(NeighbourFlags::Proxy));
         Ok(set.collect())

@@ -211,26 +211,19 @@ impl Netlink {
 
     /// All devices, in the order of their indices.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        // Of a socket the kernel answers one such question at a time, and somebody else may have
-        // asked and not waited for the end of the answer.
-        let mut patience = 100;
-        loop {
-            let links = self.handle.link().get().execute();
-            let links: Result<Vec<Link>, _> = links.map_ok(Link::from_message).try_collect().await;
-            match links.map_err(self.error("list", "links")) {
-                Ok(mut links) => {
-                    links.sort_by_key(|link| link.index);
-                    return Ok(links);
-                }
-                Err(error)
-                    if patience > 0 && error.source.raw_os_error() == Some(nix::libc::EBUSY) =>
-                {
-                    patience -= 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let links = self.link_dump("links").await?;
+        let mut links: Vec<Link> = links.into_iter().map(Link::from_message).collect();
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// All devices, as the kernel tells them; `what` is wanted of them.
+    pub(super) async fn link_dump(
+        &self,
+        what: &'static str,
+    ) -> Result<Vec<LinkMessage>, NetlinkError> {
+        self.table(what, |handle| handle.link().get().execute())
+            .await
     }
 
     /// Device names by index: every other table of the kernel speaks in indices.

@@ -41,7 +41,11 @@ pub(crate) use rtnetlink::packet_route::address::AddressMessage;
 pub(crate) use rtnetlink::packet_route::neighbour::NeighbourMessage;
 pub(crate) use rtnetlink::packet_route::route::RouteMessage;
 
+use std::sync::Arc;
+
+use futures_util::{TryStream, TryStreamExt};
 use rtnetlink::sys::AsyncSocket;
+use tokio::sync::Mutex;
 
 use crate::namespace::Namespaces;
 
@@ -49,6 +53,8 @@ use crate::namespace::Namespaces;
 #[derive(Clone)]
 pub(crate) struct Netlink {
     handle: rtnetlink::Handle,
+    /// Whose turn it is to have a table told.
+    tables: Arc<Mutex<()>>,
     /// The machine's name, for error messages.
     machine: String,
 }
@@ -83,8 +89,36 @@ impl Netlink {
         runtime.spawn(connection);
         Ok(Self {
             handle,
+            tables: Arc::default(),
             machine: machine.to_owned(),
         })
+    }
+
+    /// Has the kernel tell a whole table, `what`, message by message.
+    ///
+    /// Of a socket it tells one at a time: until that has been read to its end, it refuses the next
+    /// question with `EBUSY` (`__netlink_dump_start` in net/netlink/af_netlink.c). So they wait for
+    /// each other, and one that nobody waits for any more is read all the same.
+    async fn table<S>(
+        &self,
+        what: &'static str,
+        ask: impl FnOnce(rtnetlink::Handle) -> S + Send + 'static,
+    ) -> Result<Vec<S::Ok>, NetlinkError>
+    where
+        S: TryStream<Error = rtnetlink::Error> + Send + 'static,
+        S::Ok: Send + 'static,
+    {
+        let turn = Arc::clone(&self.tables).lock_owned();
+        let handle = self.handle.clone();
+        let told = tokio::spawn(async move {
+            let _turn = turn.await;
+            // The question is sent here, not before.
+            ask(handle).try_collect().await
+        });
+        match told.await {
+            Ok(messages) => messages.map_err(self.error("list", what)),
+            Err(ended) => Err(NetlinkError::io("list", what, std::io::Error::other(ended))),
+        }
     }
 
     /// Turns a failure of `operation` on `object` into an error that names both.

@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use futures_util::TryStreamExt;
-use rtnetlink::packet_route::neighbour::{self, NeighbourAddress, NeighbourAttribute};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::neighbour::{
+    self, NeighbourAddress, NeighbourAttribute, NeighbourMessage,
+};
 use serde::Serialize;
 
 use super::{MacAddress, Netlink, NetlinkError};
@@ -40,18 +42,19 @@ pub enum NeighbourState {
 }
 
 impl Netlink {
+    /// The IPv4 neighbour entries of all devices, as the kernel tells them.
+    pub(super) async fn neighbour_dump(&self) -> Result<Vec<NeighbourMessage>, NetlinkError> {
+        let ask = |handle: rtnetlink::Handle| {
+            let entries = handle.neighbours().get();
+            entries.set_address_family(AddressFamily::Inet).execute()
+        };
+        self.table("neighbours", ask).await
+    }
+
     /// All IPv4 neighbour entries apart from those of devices that need none (`NUD_NOARP`).
     pub(crate) async fn neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
         let names = self.link_names().await?;
-        let messages: Vec<_> = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(rtnetlink::packet_route::AddressFamily::Inet)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(self.error("list", "neighbours"))?;
+        let messages = self.neighbour_dump().await?;
         let neighbours = messages.into_iter().filter_map(|message| {
             if message.header.state == neighbour::NeighbourState::Noarp {
                 return None;

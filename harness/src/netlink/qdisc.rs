@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
@@ -171,15 +170,15 @@ impl Netlink {
         Ok(parents.any(|parent| parent == TcHandle::INGRESS))
     }
 
-    /// The disciplines of a device. The kernel may tell of those of others, too.
+    /// The queueing disciplines of all devices, as the kernel tells them.
+    pub(super) async fn qdisc_dump(&self) -> Result<Vec<TcMessage>, NetlinkError> {
+        let ask = |handle: rtnetlink::Handle| handle.qdisc().get().execute();
+        self.table("queueing disciplines", ask).await
+    }
+
     async fn qdiscs_of(&self, device: &str) -> Result<Vec<TcMessage>, NetlinkError> {
         let index = self.tc_index(device).await?;
-        let mut handle = self.handle.qdisc();
-        let qdiscs = handle.get().index(index).execute();
-        let mut qdiscs: Vec<TcMessage> = qdiscs
-            .try_collect()
-            .await
-            .map_err(self.error("list qdiscs of", device))?;
+        let mut qdiscs = self.qdisc_dump().await?;
         qdiscs.retain(|qdisc| qdisc.header.index == index);
         Ok(qdiscs)
     }

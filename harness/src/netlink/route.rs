@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{
@@ -129,9 +128,8 @@ impl Netlink {
     /// The IPv4 routes of all tables, as the kernel tells them.
     pub(super) async fn route_dump(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
         let query = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes = self.handle.route().get(query).execute();
-        let routes = routes.try_collect().await;
-        routes.map_err(self.error("list", "routes"))
+        self.table("routes", |handle| handle.route().get(query).execute())
+            .await
     }
 
     /// The IPv4 routes of the main table, ordered as the kernel's table lists them: by

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -47,11 +46,8 @@ pub struct TableRoute {
 impl Netlink {
     /// The IPv4 rules, in the order in which the kernel asks them.
     pub(crate) async fn rules(&self) -> Result<Vec<Rule>, NetlinkError> {
-        let request = self.handle.rule().get(rtnetlink::IpVersion::V4).execute();
-        let messages: Vec<RuleMessage> = request
-            .try_collect()
-            .await
-            .map_err(self.error("list", "rules"))?;
+        let ask = |handle: rtnetlink::Handle| handle.rule().get(rtnetlink::IpVersion::V4).execute();
+        let messages: Vec<RuleMessage> = self.table("rules", ask).await?;
         let mut rules: Vec<Rule> = messages.into_iter().map(Rule::from_message).collect();
         rules.sort_by_key(|rule| rule.priority);
         Ok(rules)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{LinkAttribute, Stats64};
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption, TcStats2};
 use serde::Serialize;
@@ -68,11 +67,7 @@ impl Netlink {
     /// The queueing disciplines of all devices.
     pub(crate) async fn qdiscs(&self) -> Result<Vec<QdiscState>, NetlinkError> {
         let names = self.link_names().await?;
-        let request = self.handle.qdisc().get().execute();
-        let messages: Vec<TcMessage> = request
-            .try_collect()
-            .await
-            .map_err(self.error("list", "queueing disciplines"))?;
+        let messages = self.qdisc_dump().await?;
         let qdiscs = messages.into_iter().filter_map(|message| {
             let index = u32::try_from(message.header.index).ok()?;
             let mut qdisc = QdiscState {
@@ -99,17 +94,18 @@ impl Netlink {
         let mut filters = Vec::new();
         for (index, name) in self.link_names().await? {
             for direction in ["ingress", "egress"] {
-                let request = self.handle.traffic_filter(index.cast_signed()).get();
-                let request = match direction {
-                    "ingress" => request.ingress(),
-                    _ => request.egress(),
-                }
-                .execute();
-                let messages: Vec<TcMessage> = match request.try_collect().await {
+                let ask = move |handle: rtnetlink::Handle| {
+                    let filters = handle.traffic_filter(index.cast_signed()).get();
+                    match direction {
+                        "ingress" => filters.ingress(),
+                        _ => filters.egress(),
+                    }
+                    .execute()
+                };
+                let messages: Vec<TcMessage> = match self.table("filters", ask).await {
                     Ok(messages) => messages,
-                    // A device without clsact has none, and older kernels say so by an error.
-                    Err(rtnetlink::Error::NetlinkError(_)) => continue,
-                    Err(error) => return Err(self.error("list", "filters")(error)),
+                    Err(error) if has_none(&error) => continue,
+                    Err(error) => return Err(error),
                 };
                 let messages = messages.into_iter();
                 filters.extend(messages.filter_map(|m| Filter::from_message(m, &name, direction)));
@@ -120,12 +116,8 @@ impl Netlink {
 
     /// The counters of all devices by their indices.
     pub(crate) async fn statistics(&self) -> Result<BTreeMap<u32, Statistics>, NetlinkError> {
-        let request = self.handle.link().get().execute();
-        let messages: Vec<_> = request
-            .try_collect()
-            .await
-            .map_err(self.error("list", "counters"))?;
-        let counters = messages.into_iter().filter_map(|message| {
+        let messages = self.link_dump("counters").await?.into_iter();
+        let counters = messages.filter_map(|message| {
             let attributes = message.attributes.iter();
             let mut found = attributes.filter_map(|attribute| match attribute {
                 LinkAttribute::Stats64(stats) => Some(Statistics::from_kernel(stats)),
@@ -135,6 +127,14 @@ impl Netlink {
         });
         Ok(counters.collect())
     }
+}
+
+/// A device that has gone has no filters, and one without clsact has none: older kernels say so by
+/// an error.
+fn has_none(error: &NetlinkError) -> bool {
+    use nix::libc::{EINVAL, ENODEV, ENOENT, EOPNOTSUPP};
+    let errno = error.source.raw_os_error();
+    errno.is_some_and(|errno| [EINVAL, ENODEV, ENOENT, EOPNOTSUPP].contains(&errno))
 }
 
 impl QdiscState {

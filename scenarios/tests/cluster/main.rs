@@ -9,5 +9,6 @@ mod bad_input;
 mod features;
 mod isolation;
 mod machines;
+mod tables;
 
 podlab::suite!();
