@@ -21,7 +21,7 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-pub(crate) use mounts::{BindMount, MountPlan};
+pub(crate) use mounts::{BindMount, MountPlan, mounted_nowhere};
 pub(crate) use ordinary_user::try_as_ordinary_user;
 
 /// Why a namespace could not be made or entered.

@@ -1,5 +1,6 @@
 //! What a machine sees of the file system: its own `/run`, `/sys` and a few files of `/etc`.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -131,22 +132,27 @@ pub(super) fn make_private(object: &str) -> Result<(), NamespaceError> {
     .map_err(|errno| NamespaceError::new("make all mounts private", object, errno))
 }
 
-/// Makes an empty tmpfs that is mounted nowhere yet, for the calling thread's mount namespace;
-/// returns a descriptor on its root.
-pub(super) fn detached(size: Option<u64>, object: &str) -> Result<OwnedFd, NamespaceError> {
+/// Makes a file system that is mounted nowhere yet, for the calling thread's mount namespace;
+/// returns a descriptor on its root. No programs can be run from there.
+pub(crate) fn mounted_nowhere(kind: &str, options: &[(&str, String)]) -> io::Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let make = || {
-        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "mode", "755")?;
-        if let Some(size) = size {
-            fsconfig_set_string(&context, "size", size.to_string())?;
-        }
-        fsconfig_create(&context)?;
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    make().map_err(|errno| NamespaceError::new("make a tmpfs", object, errno))
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, value.as_str())?;
+    }
+    fsconfig_create(&context)?;
+    let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    Ok(root)
+}
+
+/// An empty tmpfs that is mounted nowhere yet, of at most `size` bytes if one is given.
+pub(super) fn detached(size: Option<u64>, object: &str) -> Result<OwnedFd, NamespaceError> {
+    let mut options = vec![("mode", "755".to_owned())];
+    options.extend(size.map(|size| ("size", size.to_string())));
+    mounted_nowhere("tmpfs", &options)
+        .map_err(|error| NamespaceError::new("make a tmpfs", object, error))
 }
 
 /// Mounts over `target`, in the calling thread's mount namespace, what was mounted nowhere.

@@ -117,7 +117,14 @@ impl Netlink {
         });
         match told.await {
             Ok(messages) => messages.map_err(self.error("list", what)),
-            Err(ended) => Err(NetlinkError::io("list", what, std::io::Error::other(ended))),
+            Err(ended) => {
+                let object = format!("{}: {what}", self.machine);
+                Err(NetlinkError::io(
+                    "list",
+                    &object,
+                    std::io::Error::other(ended),
+                ))
+            }
         }
     }
 

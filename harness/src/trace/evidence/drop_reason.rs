@@ -17,8 +17,8 @@ use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, SampleFlag, Sampler};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
+use crate::namespace::mounted_nowhere;
 use crate::patience;
 
 /// How long after a packet was seen it may be dropped for that to be its end. Dropping happens in
@@ -53,7 +53,8 @@ impl DropMonitor {
     /// # Errors
     /// For everybody but root, and where the kernel has no such tracepoint.
     pub(in crate::trace) fn start() -> io::Result<Self> {
-        let events = tracefs()?;
+        // The file system with the descriptions of the kernel's events.
+        let events = mounted_nowhere("tracefs", &[])?;
         let id = read(&events, "events/skb/kfree_skb/id")?;
         let id = id.trim().parse().map_err(io::Error::other)?;
         let format = Format::parse(&read(&events, "events/skb/kfree_skb/format")?);
@@ -179,18 +180,6 @@ impl Format {
             reason: name.map_or_else(|| reason.to_string(), |(_, name)| name.clone()),
         })
     }
-}
-
-/// The file system with the descriptions of the kernel's events, mounted nowhere.
-fn tracefs() -> io::Result<OwnedFd> {
-    let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::empty();
-    Ok(fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?)
 }
 
 fn read(folder: &OwnedFd, path: &str) -> io::Result<String> {
