@@ -33,6 +33,7 @@
 mod added;
 mod feature;
 mod junit;
+mod pace;
 mod panics;
 mod run;
 mod skip;

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::num::NonZero;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
 use super::junit::{self, End, JUNIT};
+use super::pace::Pace;
 use super::skip::{ALLOW, Skip};
 use super::test::{Test, set_current};
 use super::{Outcome, added, panics};
@@ -31,19 +33,25 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     // Before any thread exists; does nothing for `--list`.
     sandbox::enter_or_exit();
-    run_tests(arguments, tests_for_each_core)
+    run_tests(arguments, AtOnce::usual())
 }
 
 /// The same outside of any sandbox, one test for each core: these start whole runs of others. What
 /// [`suite!(outside)`](crate::suite!) expands to.
 pub fn main_outside() -> ExitCode {
-    run_tests(Arguments::from_args(), || 1)
+    run_tests(Arguments::from_args(), AtOnce::steady(1))
 }
 
-fn run_tests(mut arguments: Arguments, for_each_core: fn() -> usize) -> ExitCode {
-    arguments.test_threads = arguments.test_threads.or_else(|| threads(for_each_core));
+fn run_tests(mut arguments: Arguments, for_each_core: AtOnce) -> ExitCode {
+    let at_once = match arguments.test_threads {
+        Some(threads) => AtOnce::steady(threads),
+        None => at_once(for_each_core),
+    };
+    arguments.test_threads = Some(at_once.most);
+    let pace = Arc::new(Pace::new(at_once.steady));
     panics::keep();
-    let mut trials: Vec<Trial> = inventory::iter::<Test>().map(trial).collect();
+    let tests = inventory::iter::<Test>();
+    let mut trials: Vec<Trial> = tests.map(|test| trial(test, Arc::clone(&pace))).collect();
     // The order of the list is the linker's.
     trials.sort_by(|one, other| one.name().cmp(other.name()));
     if !arguments.list {
@@ -62,28 +70,48 @@ fn run_tests(mut arguments: Arguments, for_each_core: fn() -> usize) -> ExitCode
     }
 }
 
-/// How many tests run at a time unless the command line says so: as many as libtest's variable
-/// `RUST_TEST_THREADS` says, else so many for each core.
-fn threads(for_each_core: fn() -> usize) -> Option<usize> {
-    let cores = std::thread::available_parallelism().ok()?.get();
-    let stated = env::var("RUST_TEST_THREADS").ok();
-    Some(threads_of(cores, stated.as_deref(), for_each_core))
+/// How many tests run at a time, for each core or in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AtOnce {
+    /// Whatever the machine does.
+    steady: usize,
+    /// While its processors have nothing to do.
+    most: usize,
 }
 
-fn threads_of(cores: usize, stated: Option<&str>, for_each_core: impl Fn() -> usize) -> usize {
-    match stated {
-        Some(stated) => stated.parse().unwrap_or(cores),
-        None => for_each_core() * cores,
+impl AtOnce {
+    const fn steady(tests: usize) -> Self {
+        Self {
+            steady: tests,
+            most: tests,
+        }
+    }
+
+    /// For each core: tests mostly wait, except on a slow machine, see [`Pace`].
+    fn usual() -> Self {
+        const SLOW: f64 = 3.0;
+        match patience::patience() {
+            Ok(factor) if factor > SLOW => Self { steady: 2, most: 6 },
+            _ => Self::steady(4),
+        }
     }
 }
 
-/// Four tests for each core, since they mostly wait; two where the machine is slow, since there they
-/// mostly compute.
-fn tests_for_each_core() -> usize {
-    const SLOW: f64 = 3.0;
-    match patience::patience() {
-        Ok(factor) if factor > SLOW => 2,
-        _ => 4,
+/// How many tests run at a time unless the command line says so: as many as libtest's variable
+/// `RUST_TEST_THREADS` says, else so many for each core.
+fn at_once(for_each_core: AtOnce) -> AtOnce {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let stated = env::var("RUST_TEST_THREADS").ok();
+    at_once_of(cores, stated.as_deref(), for_each_core)
+}
+
+fn at_once_of(cores: usize, stated: Option<&str>, for_each_core: AtOnce) -> AtOnce {
+    match stated {
+        Some(stated) => AtOnce::steady(stated.parse().unwrap_or(cores)),
+        None => AtOnce {
+            steady: for_each_core.steady * cores,
+            most: for_each_core.most * cores,
+        },
     }
 }
 
@@ -102,9 +130,10 @@ pub(super) fn runtime() -> Runtime {
         .unwrap_or_else(|error| panic!("cannot build the test's runtime: {error}"))
 }
 
-fn trial(test: &'static Test) -> Trial {
+fn trial(test: &'static Test, pace: Arc<Pace>) -> Trial {
     let name = test.name();
     Trial::ignorable_test(name.clone(), move || {
+        let _turn = pace.turn();
         running().insert(name.clone(), Instant::now());
         set_current(Some(name.clone()));
         let end = catch_unwind(|| test.run());
@@ -186,10 +215,15 @@ mod tests {
 
     #[test]
     fn so_many_tests_for_each_core_unless_something_else_is_stated() {
-        assert_eq!(threads_of(6, None, || 4), 24);
-        assert_eq!(threads_of(6, None, || 1), 6);
-        assert_eq!(threads_of(6, Some("5"), || 4), 5);
-        assert_eq!(threads_of(6, Some("many"), || 4), 6);
+        let for_each_core = AtOnce { steady: 2, most: 6 };
+        let at_once = |stated| at_once_of(6, stated, for_each_core);
+        let expected = AtOnce {
+            steady: 12,
+            most: 36,
+        };
+        assert_eq!(at_once(None), expected);
+        assert_eq!(at_once(Some("5")), AtOnce::steady(5));
+        assert_eq!(at_once(Some("many")), AtOnce::steady(6));
     }
 
     #[test]
