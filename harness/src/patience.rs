@@ -49,6 +49,14 @@ pub fn scaled(limit: Duration) -> Result<Duration, PatienceError> {
     patience().map(|factor| stretch(limit, factor))
 }
 
+/// So many things a second, divided by the [`patience`] factor; at least one.
+///
+/// # Errors
+/// As [`patience`].
+pub fn slowed(rate: u32) -> Result<u32, PatienceError> {
+    patience().map(|factor| divide(rate, factor))
+}
+
 fn parse(value: &OsStr) -> Result<f64, PatienceError> {
     value
         .to_str()
@@ -64,6 +72,11 @@ fn parse(value: &OsStr) -> Result<f64, PatienceError> {
 
 fn stretch(limit: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(limit.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+fn divide(rate: u32, factor: f64) -> u32 {
+    // It fits: the factor is at least 1.
+    (f64::from(rate) / factor).ceil() as u32
 }
 
 #[cfg(test)]
@@ -101,6 +114,19 @@ mod tests {
     #[test]
     fn a_value_that_is_not_unicode_is_an_error() {
         assert!(parse(OsStr::from_bytes(b"\xff2")).is_err());
+    }
+
+    #[rstest]
+    #[case(1000, 1.0, 1000)]
+    #[case(1000, 8.0, 125)]
+    #[case(20, 3.0, 7)]
+    #[case(1, 20.0, 1)]
+    fn a_rate_is_divided_and_something_remains(
+        #[case] rate: u32,
+        #[case] factor: f64,
+        #[case] slowed: u32,
+    ) {
+        assert_eq!(divide(rate, factor), slowed);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::schedule::{Act, NODES, Schedule};
 use crate::state::{same_soon, state};
 
 /// Probes of each pair, each second of a usual machine; a slow one could not carry them.
-const RATE: f64 = 20.0;
+const RATE: u32 = 20;
 /// How long it may take until all is as before.
 const SOON: Duration = Duration::from_secs(20);
 /// How long one ping may take.
@@ -115,7 +115,7 @@ impl Ordeal {
         *encapsulation = Some(taken.clone());
         converged(&cluster).await?;
         let before = state(&cluster).await?;
-        let rate = (RATE / patience::patience()?).ceil() as u32;
+        let rate = patience::slowed(RATE)?;
         let timeline = cluster.timeline().among(cluster.pods()).rate(rate);
         let timeline = timeline.start().await?;
         let acted = act(&cluster, &schedule).await;
