@@ -185,6 +185,7 @@
 //! one make user namespaces (where not, [`sandbox::Obstacle`] says why and what to do). All time limits are multiplied by the environment variable `PODLAB_PATIENCE`.
 
 pub mod agent;
+mod backlog;
 pub mod bundle;
 pub mod capture;
 pub mod cluster;

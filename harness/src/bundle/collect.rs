@@ -29,6 +29,7 @@ pub(super) async fn collect(cluster: &Cluster, error: &str, heal: bool) -> Colle
     let log = cluster.events();
     // First of all: what follows is not the test's.
     let events = log.all();
+    let backlog_dropped = cluster.backlog().dropped();
     let events_lost = log.count() - events.len() as u64;
     let culprit = culprit::find(&events, error);
     let traced = match culprit {
@@ -53,6 +54,7 @@ pub(super) async fn collect(cluster: &Cluster, error: &str, heal: bool) -> Colle
         events_lost,
         faults,
         healing,
+        backlog_dropped,
         pair,
         reachability: Item::collect(async { Ok::<_, String>(reach::ask(cluster).await) }).await,
     };

@@ -76,6 +76,7 @@ pub(crate) use folder::root;
 pub use item::Item;
 pub use keep::VARIABLE as KEEP_VARIABLE;
 
+use crate::backlog;
 use crate::capture::save_pcapng;
 use crate::cluster::Cluster;
 use collect::Collected;
@@ -92,6 +93,8 @@ pub struct Evidence {
     pub report: PathBuf,
     /// What is wrong with the network, in one line, where that was found out.
     pub diagnosis: Option<String>,
+    /// That this machine was too slow for its packets, where it was, which may be the reason.
+    pub slow: Option<String>,
 }
 
 /// Evidence could not be written.
@@ -203,6 +206,9 @@ fn told(error: &str, evidence: &Evidence) -> String {
     if let Some(diagnosis) = &evidence.diagnosis {
         text += &format!("\ndiagnosis: {diagnosis}");
     }
+    if let Some(slow) = &evidence.slow {
+        text += &format!("\nslow:      {slow}");
+    }
     text += &format!("\nevidence:  {}", evidence.report.display());
     text
 }
@@ -232,6 +238,8 @@ async fn write(
         recordings.extend(collected.recordings);
     }
     let captures = captures.iter().map(|file| keep_capture(file, &folder.path));
+    // One machine for all clusters: that of the longest time has seen the most.
+    let dropped = states.iter().map(|state| state.backlog_dropped).max();
     let number = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     let bundle = Bundle {
         format: "podlab-bundle",
@@ -273,6 +281,7 @@ async fn write(
         report: folder.path.join("report.html"),
         folder: folder.path,
         diagnosis,
+        slow: dropped.and_then(backlog::told),
     })
 }
 

@@ -67,6 +67,9 @@ pub struct ClusterState {
     /// Whether all of them could be healed before the machines were read; nothing where there were
     /// none, or they were to stay.
     pub healing: Option<Item<()>>,
+    /// Packets that the kernel threw away since the boot because no processor had time for them, of
+    /// all networks of the machine: where there are any, the network need not be to blame.
+    pub backlog_dropped: u64,
     /// The pair on which the test failed, and what the wire saw when it was asked once more.
     pub pair: Option<PairState>,
     /// Who reached whom when the faults were healed.

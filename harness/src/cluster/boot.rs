@@ -7,6 +7,7 @@ use super::files::Files;
 use super::timing::Stopwatch;
 use super::{Cluster, Current, Inner, World};
 use crate::agent::Agent;
+use crate::backlog;
 use crate::bundle::scope::Scope;
 use crate::datastore::Datastore;
 use crate::error::Error;
@@ -43,6 +44,7 @@ pub(super) async fn boot(mut spec: ClusterSpec, agent: Arc<dyn Agent>) -> Result
         events,
         faults,
         report: Default::default(),
+        backlog: backlog::Watch::start(),
         scope: Scope::current(),
         _state: state,
     };

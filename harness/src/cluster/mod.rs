@@ -26,6 +26,7 @@ pub use pod::Pod;
 pub use timing::BootReport;
 
 use crate::agent::{Agent, PodlabAgent};
+use crate::backlog;
 use crate::bundle::scope::Scope;
 use crate::capture::CaptureBuilder;
 use crate::datastore::Datastore;
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     events: EventLog,
     faults: Faults,
     report: BootReport,
+    /// What the machine had no time for since the boot began.
+    backlog: backlog::Watch,
     /// The test that it belongs to, if somebody watches over one.
     scope: Option<Arc<Scope>>,
     /// The cluster's files on the sandbox's tmpfs; removed with the cluster.
@@ -175,6 +178,11 @@ impl Cluster {
     /// The faults that were put in and not healed yet.
     pub(crate) fn faults(&self) -> &Faults {
         &self.inner.faults
+    }
+
+    /// What the machine had no time for since the boot began.
+    pub(crate) fn backlog(&self) -> backlog::Watch {
+        self.inner.backlog
     }
 
     /// The ports in the fabric that lead to a node's interface on this network.

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::report::{Mark, Outages, PairOutages};
 use super::running::Signal;
 use super::show::{STRIP, place};
+use crate::backlog;
 use crate::event::{self, EventLog, Level, Protocol};
 use crate::patience;
 use crate::probe::udp;
@@ -222,6 +223,7 @@ impl Engine {
             pair.begin(due);
             due += share;
         }
+        let backlog = backlog::Watch::start();
         let (begin, began) = (Instant::now(), self.events.elapsed());
         ready.send(Ok(())).unwrap_or_default();
         while !signal.is_stopped() {
@@ -237,7 +239,7 @@ impl Engine {
             pair.skip_until(end, self.interval);
         }
         self.await_the_last(&poll, begin, end, signal, &mut buffer);
-        Some(self.report(end, began))
+        Some(self.report(end, began, backlog.dropped()))
     }
 
     /// Has every pair answered once.
@@ -358,7 +360,7 @@ impl Engine {
         }
     }
 
-    fn report(self, end: Duration, began: Duration) -> Outages {
+    fn report(self, end: Duration, began: Duration, backlog_dropped: u64) -> Outages {
         let marks = marks(&self.events, began, end);
         let pairs = self.pairs.iter().map(|pair| pair.report(end, &marks));
         let outages = Outages {
@@ -366,6 +368,7 @@ impl Engine {
             payload: self.payload,
             interval: self.interval,
             duration: end,
+            backlog_dropped,
             pairs: pairs.collect(),
             marks,
             events: self.events.clone(),

@@ -25,6 +25,10 @@ pub struct Outages {
     pub duration: Duration,
     /// What happened meanwhile, in the order of time.
     pub marks: Vec<Mark>,
+    /// Packets that the kernel threw away meanwhile because no processor had time for them, of all
+    /// networks of this machine (the second column of `/proc/net/softnet_stat`). Where there are
+    /// any, the network need not be to blame for what was lost.
+    pub backlog_dropped: u64,
     /// Each pair, in the order in which they were named.
     pub pairs: Vec<PairOutages>,
     #[serde(skip)]

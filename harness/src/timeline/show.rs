@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use super::report::{Mark, Outage, Outages, PairOutages};
+use crate::backlog;
 
 /// Characters of a strip.
 pub(super) const STRIP: usize = 72;
@@ -34,6 +35,9 @@ impl Display for Outages {
         }
         if self.marks.len() > MARKS {
             writeln!(f, "  … and {} more", self.marks.len() - MARKS)?;
+        }
+        if let Some(told) = backlog::told(self.backlog_dropped) {
+            writeln!(f, "  {told}")?;
         }
         for pair in &self.pairs {
             self.tell(pair, f)?;

@@ -139,6 +139,7 @@ fn outages(answered: &[bool]) -> Outages {
         protocol: Protocol::Icmp,
         interval: ms(1),
         duration: end,
+        backlog_dropped: 0,
         marks: vec![Mark {
             at: ms(100),
             text: "n1: agent killed".to_owned(),
@@ -180,6 +181,16 @@ longest gap 1.0 ms
   outage +0.200 s for 1.300 ms, 1 lost, 100.0 ms after A
 ";
     assert_eq!(text, expected, "{text}");
+}
+
+#[test]
+fn packets_that_no_processor_had_time_for_are_told_above_the_pairs() {
+    let mut slow = outages(&[true, false, true]);
+    slow.backlog_dropped = 405;
+    let text = slow.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[2].contains("threw away 405 packets"), "{text}");
+    assert!(lines[3].starts_with("p1 → p2: "), "{text}");
 }
 
 #[test]

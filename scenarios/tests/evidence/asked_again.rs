@@ -48,6 +48,32 @@ async fn a_pair_is_asked_again_in_the_same_way(
     Ok(())
 }
 
+/// If this fails, a packet that the machine had no time for is looked for in the network: asked
+/// again it is delivered, and nobody says why it was not before.
+#[podlab::test]
+async fn a_machine_without_time_for_its_packets_is_named() -> Result<()> {
+    let attempt = Failing::new()?
+        .fail("slow::fails_for_want_of_time", 1)
+        .await?;
+    let lost = diagnosis(&attempt)?;
+    ensure!(lost.contains("it was delivered and answered"), "{lost}");
+    let dropped = attempt.bundle["clusters"][0]["backlog_dropped"].as_u64();
+    let dropped = dropped.unwrap_or_default();
+    // Five thousand copies, and a queue that holds at most four thousand.
+    ensure!(dropped > 900, "{dropped} dropped");
+    let words = "this machine's kernel threw away ";
+    let (text, report) = (&attempt.text, &attempt.report);
+    let in_its_line = format!("\nslow:      {words}{dropped} packets, ");
+    let in_the_timeline = format!(" lost\n  {words}");
+    ensure!(text.contains(&in_its_line), "{text}");
+    ensure!(text.contains(&in_the_timeline), "{text}");
+    ensure!(
+        report.contains(&format!("{words}{dropped} packets")),
+        "{report}"
+    );
+    Ok(())
+}
+
 /// What a test meant to check and did not must not pass for checked.
 #[rstest]
 #[case::expectation(

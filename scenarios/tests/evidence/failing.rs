@@ -46,7 +46,8 @@ impl Failing {
 
     pub(crate) fn folder(&self, test: &str, attempt: u32) -> PathBuf {
         let root = self.root.path();
-        root.join(format!("failing.{test}/{attempt}"))
+        // As everywhere, the folder has dots where the test's name has colons.
+        root.join(format!("failing.{}/{attempt}", test.replace("::", ".")))
     }
 
     pub(crate) async fn run(&self, test: &str) -> Result<Output> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::backlog;
 use crate::error::Error;
 use crate::machine::Machine;
 
@@ -67,7 +68,7 @@ pub(in crate::trace) fn read(machine: &Machine) -> Result<Counters, Error> {
     let mut all = pairs(&snmp);
     all.extend(pairs(&netstat));
     all.extend(devices(&dev));
-    all.extend(softnet_drops(&softnet));
+    all.insert("softnet.drop".to_owned(), backlog::dropped_in(&softnet));
     all.retain(|name, _| LOSSES.iter().any(|part| name.contains(part)));
     Ok(all)
 }
@@ -119,15 +120,6 @@ fn devices(text: &str) -> Counters {
     counters
 }
 
-/// The second column, per processor and hexadecimal, counts drops of the backlog.
-fn softnet_drops(text: &str) -> Counters {
-    let drops = text.lines().filter_map(|line| {
-        let column = line.split_whitespace().nth(1)?;
-        u64::from_str_radix(column, 16).ok()
-    });
-    Counters::from([("softnet.drop".to_owned(), drops.sum())])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,8 +140,6 @@ mod tests {
         let counters = devices(text);
         assert_eq!(counters.get("eth0.rx_drop"), Some(&4));
         assert_eq!(counters.get("eth0.tx_drop"), Some(&12));
-        let drops = softnet_drops("00000010 0000000a 0\n00000010 00000001 0\n");
-        assert_eq!(drops.get("softnet.drop"), Some(&11));
     }
 
     #[test]

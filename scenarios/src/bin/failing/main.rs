@@ -1,6 +1,8 @@
 //! A suite whose tests fail on purpose, each in its own way: what they leave is what the scenarios
 //! in `tests/evidence/bundle.rs` look at. Nobody else runs it.
 
+mod slow;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

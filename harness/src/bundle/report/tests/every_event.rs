@@ -110,6 +110,7 @@ fn report(log: &EventLog) -> String {
         events_lost: 0,
         faults: Vec::new(),
         healing: None,
+        backlog_dropped: 0,
         pair: None,
         reachability: Item::Error(nothing()),
     };
