@@ -38,6 +38,17 @@ const LOOK: &str = "
     for device in cali*; do grep -H . $device/proxy_arp $device/forwarding; done
     nft -s list table ip podlab | tr -s ' \t,' '\n' | sort | tr '\n' ' '";
 
+/// `away DEVICE` gives it another name. Down first: kernels before 6.2 rename only what is down
+/// already, and an agent is quick to bring it up again.
+const AWAY: &str = r"
+    away() {
+        for _ in $(seq 200); do
+            printf 'link set %s down\nlink set %s name stray\n' $1 $1 | ip -batch - 2>&- && return
+        done
+        ip link set $1 name stray
+    }
+";
+
 async fn run(node: &Node, script: &str) -> Result<String> {
     let output = node.exec(Program::new("sh").args(["-c", script])).await?;
     Ok(output.success()?.stdout)
@@ -51,7 +62,7 @@ async fn is_undone(cluster: &Cluster, damage: &str) -> Result<()> {
     anyhow::ensure!(good.contains(ELSEWHERE), "{good}");
     for _ in 0..2 {
         let repairs = repairs(&node).await?;
-        run(&node, damage).await?;
+        run(&node, &format!("{AWAY}{damage}")).await?;
         eventually(format!("{damage:?} is undone"), SOON, || async {
             // A look at once after the damage sees it, or the repair, or all too late.
             let (now, counted) = (run(&node, LOOK).await, self::repairs(&node).await);
@@ -120,13 +131,7 @@ fn words(error: anyhow::Error) -> String {
 #[case::no_proxy_arp(&format!("sysctl -qw net.ipv4.conf.{POD}.proxy_arp=0"))]
 // The ipip module's own device stays when it is deleted, without a word.
 #[case::tunnel_gone("ip link del tunl0; ip link set tunl0 down 2>&- || :")]
-// Down first: kernels before 6.2 rename only what is down already, and an agent is quick to bring it
-// up again.
-#[case::tunnel_renamed(
-    "for _ in $(seq 200); do \
-       printf 'link set tunl0 down\\nlink set tunl0 name stray\\n' | ip -batch - 2>&- && exit; \
-     done; ip link set tunl0 name stray"
-)]
+#[case::tunnel_renamed("away tunl0")]
 #[case::packet_filter("nft delete table ip podlab")]
 #[podlab::test]
 async fn what_every_backend_has_is_back(
@@ -156,11 +161,9 @@ async fn what_a_node_has_without_a_tunnel_is_back(
 #[case::peer_gone("ip link del tunl0-x")]
 #[case::peer_down("ip link set tunl0-x down")]
 #[case::peer_mtu("ip link set tunl0-x mtu 1300")]
-#[case::peer_renamed("ip link set tunl0-x down; ip link set tunl0-x name stray")]
-// By the third command it may have its name back.
-#[case::peer_renamed_and_up(
-    "ip link set tunl0-x down; ip link set tunl0-x name stray; ip link set stray up 2>&- || :"
-)]
+#[case::peer_renamed("away tunl0-x")]
+// By the second command it may have its name back.
+#[case::peer_renamed_and_up("away tunl0-x && { ip link set stray up 2>&- || :; }")]
 #[case::arp("ip link set tunl0 arp on")]
 #[podlab::test]
 async fn the_pair_of_devices_is_back(
@@ -176,7 +179,7 @@ async fn the_pair_of_devices_is_back(
 #[case::pair_gone("ip link del tunl0-gro")]
 #[case::end_down("ip link set tunl0-seg down")]
 #[case::mtu("ip link set tunl0-gro mtu 1300")]
-#[case::end_renamed("ip link set tunl0-gro down; ip link set tunl0-gro name stray")]
+#[case::end_renamed("away tunl0-gro")]
 #[case::redirect_gone("tc filter del dev tunl0-gro ingress")]
 #[case::place_gone("tc qdisc del dev tunl0-gro clsact")]
 #[case::redirect_elsewhere(
