@@ -116,9 +116,10 @@ impl Pair {
         }
     }
 
-    fn send(&mut self, begin: Instant) {
-        // Before it is sent: the answer may be there before the call returns.
-        let (at, wall) = (begin.elapsed(), SystemTime::now());
+    /// Sends; `at` is now, since the timeline began.
+    fn send(&mut self, at: Duration) {
+        // Before it is sent, as `at` is: the answer may be there before the call returns.
+        let wall = SystemTime::now();
         match self.line.send(self.next) {
             Sent::NoRoom => {
                 self.record.skipped(1);
@@ -142,7 +143,8 @@ impl Pair {
         // another test than the one that was asked for.
         let missed = slots(late, interval);
         self.record.skipped(missed.into());
-        self.send(begin);
+        // By the same clock's word as what was missed, so that the two agree.
+        self.send(now);
         self.due += interval * (missed + 1);
     }
 
@@ -256,7 +258,7 @@ impl Engine {
             let mut any = false;
             silent.by_ref().for_each(|pair| {
                 any = true;
-                pair.send(begin);
+                pair.send(begin.elapsed());
             });
             if !any {
                 return Ok(());
