@@ -1,6 +1,6 @@
 //! Encapsulation that is wrong.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podlab::trace::Cause;
@@ -33,12 +33,16 @@ pub(super) fn all() -> Vec<Sabotage> {
                 Box::pin(async {
                     let (near, far) = (world.near.address(), world.far.address());
                     match world.backend.as_str() {
-                        // A second tunnel in which the packets of the first travel.
+                        // A second tunnel in which the packets of the first travel. Their source
+                        // would be the address of the node's oldest device, and that is the tunnel
+                        // only where the module itself has made it.
                         "kernel" => {
+                            let own = world.near.tunnel_address();
+                            let own = own.context("no address at the tunnel")?;
                             let script = format!(
                                 "ip link add twice type ipip local {near} remote {far} \
                                      dev {UNDERLAY}; \
-                                 ip link set twice up; ip route add {far}/32 dev twice"
+                                 ip link set twice up; ip route add {far}/32 dev twice src {own}"
                             );
                             world.run(&world.near, &script).await?;
                             Ok(Held::default())
