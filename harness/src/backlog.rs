@@ -41,7 +41,7 @@ pub(crate) fn told(dropped: u64) -> Option<String> {
 
 /// All since the machine was started.
 fn dropped() -> u64 {
-    // `thread-self` follows the thread into another network, `self` does not. They all say the same.
+    // Whichever network this thread is in: they all say the same.
     fs::read_to_string("/proc/thread-self/net/softnet_stat").map_or(0, |text| dropped_in(&text))
 }
 

@@ -76,7 +76,6 @@ pub(crate) use folder::root;
 pub use item::Item;
 pub use keep::VARIABLE as KEEP_VARIABLE;
 
-use crate::backlog;
 use crate::capture::save_pcapng;
 use crate::cluster::Cluster;
 use collect::Collected;
@@ -238,8 +237,6 @@ async fn write(
         recordings.extend(collected.recordings);
     }
     let captures = captures.iter().map(|file| keep_capture(file, &folder.path));
-    // One machine for all clusters: that of the longest time has seen the most.
-    let dropped = states.iter().map(|state| state.backlog_dropped).max();
     let number = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     let bundle = Bundle {
         format: "podlab-bundle",
@@ -281,7 +278,7 @@ async fn write(
         report: folder.path.join("report.html"),
         folder: folder.path,
         diagnosis,
-        slow: dropped.and_then(backlog::told),
+        slow: bundle.slow(),
     })
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Item;
 use super::bpf::ProgramState;
 use super::sockets::SocketState;
+use crate::backlog;
 use crate::event::{Attachment, Event};
 use crate::netlink::{
     Address, Link, Neighbour, QdiscState, Rule, Statistics, TableRoute, TrafficFilter,
@@ -43,6 +44,15 @@ pub struct Bundle {
     pub captures: Vec<Item<String>>,
     /// The clusters that there were when it failed, in the order of their boots.
     pub clusters: Vec<ClusterState>,
+}
+
+impl Bundle {
+    /// That this machine was too slow for its packets, where it was. All clusters are on this one
+    /// machine: that of the longest time has seen the most.
+    pub(super) fn slow(&self) -> Option<String> {
+        let dropped = self.clusters.iter().map(|state| state.backlog_dropped);
+        dropped.max().and_then(backlog::told)
+    }
 }
 
 /// A cluster.

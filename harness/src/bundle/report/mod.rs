@@ -19,7 +19,6 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Item;
 use super::model::{Bundle, ClusterState, PairState};
-use crate::backlog;
 
 /// Ids and names of the sections of every cluster.
 const CONTENTS: [(&str, &str); 6] = [
@@ -109,10 +108,10 @@ fn failure(bundle: &Bundle) -> Markup {
                     }
                 }
             }
+            @if let Some(slow) = bundle.slow() {
+                p { span.badge.warn { "slow machine" } " " (slow) }
+            }
             @for cluster in &bundle.clusters {
-                @if let Some(told) = backlog::told(cluster.backlog_dropped) {
-                    p { span.badge.warn { "slow machine" } " " (told) }
-                }
                 @if let Some(Item::Error(error)) = &cluster.healing {
                     p.not-collected { "Not all faults could be healed: " (error) }
                 }
