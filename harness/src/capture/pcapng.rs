@@ -10,6 +10,7 @@
 
 mod blocks;
 mod continuous;
+mod order;
 mod read;
 
 use std::fs::File;

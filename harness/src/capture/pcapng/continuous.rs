@@ -3,14 +3,17 @@
 //! Blocks are appended as a whole, a batch by one `write`, so whatever ends the process leaves a
 //! file that can be read: at worst its last block is cut, when a SIGKILL comes in the middle of
 //! that system call. A file that reaches its limit is replaced, by rename, by one with the newer
-//! half of its packets, so there is a whole file of that name at any time.
+//! half of its packets, so there is a whole file of that name at any time. When the capture ends,
+//! they are in the order of time.
+
+mod replace;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use super::PcapngError;
 use super::blocks::{Blocks, Counts, Interface, PacketRecord};
@@ -33,6 +36,8 @@ pub(in crate::capture) struct ContinuousFile {
     /// Packets that wait for older ones of other taps.
     pending: Vec<Pending>,
     last: Option<SystemTime>,
+    /// A packet was written after younger ones.
+    disordered: bool,
 }
 
 /// Whether the file goes when the capture does.
@@ -109,6 +114,7 @@ impl ContinuousFile {
             middle: None,
             pending: Vec::new(),
             last: None,
+            disordered: false,
         };
         begun.write_batch()?;
         Ok(begun)
@@ -166,8 +172,9 @@ impl ContinuousFile {
         !self.pending.is_empty()
     }
 
-    /// Writes what is older than `complete`, in the order of time: every packet from before that
-    /// moment was pushed. `None` writes all that there is.
+    /// Writes what is older than `complete`, in the order of time: by then every packet from before
+    /// that moment should have been pushed. One that comes later still is written after younger
+    /// ones, and [`finish`](Self::finish) puts it in its place. `None` writes all that there is.
     pub(in crate::capture) fn flush(&mut self, complete: Option<SystemTime>) -> io::Result<()> {
         self.pending.sort_by_key(|pending| pending.frame.time);
         let (ready, later) = std::mem::take(&mut self.pending)
@@ -184,6 +191,7 @@ impl ContinuousFile {
         {
             self.blocks.packet(*interface, &PacketRecord::from(frame))?;
             self.counts[*interface as usize].delivered += 1;
+            self.disordered |= self.last > Some(frame.time);
             self.last = self.last.max(Some(frame.time));
             if self.blocks.get_mut().len() >= BATCH {
                 self.write_batch()?;
@@ -197,9 +205,13 @@ impl ContinuousFile {
         }
     }
 
-    /// Writes the statistics of every interface: the end of a capture.
+    /// Puts all packets in the order of time and writes the statistics of every interface: the end
+    /// of a capture.
     pub(in crate::capture) fn finish(&mut self) -> io::Result<()> {
         self.flush(None)?;
+        if std::mem::take(&mut self.disordered) {
+            self.put_in_order()?;
+        }
         self.tell_losses(true)?;
         self.write_batch()
     }
@@ -236,45 +248,6 @@ impl ContinuousFile {
                 before,
             });
         }
-        Ok(())
-    }
-
-    /// Replaces the file by one without the older half.
-    fn trim(&mut self) -> io::Result<()> {
-        let Some(middle) = self.middle.take() else {
-            return Ok(());
-        };
-        for (counts, before) in self.counts.iter_mut().zip(&middle.before) {
-            counts.trimmed = *before;
-        }
-        // They may have been in the older half.
-        self.told.fill(Counts::default());
-        let trimmed: u64 = middle.before.iter().sum();
-        let comment = format!("{trimmed} older packets were removed to keep this file small");
-        let folder = self.path().parent().unwrap_or(Path::new("."));
-        let mut next = NamedTempFile::new_in(folder)?;
-        readable_by_all(next.as_file())?;
-        let interfaces = self.blocks.interfaces().to_vec();
-        let mut head = Blocks::begin(Vec::new(), interfaces, Some(comment))?;
-        // Also for whoever reads a file that a SIGKILL has ended.
-        for (id, counts) in (0..).zip(&self.counts) {
-            let delivered = counts.trimmed;
-            head.statistics(
-                id,
-                self.last,
-                Counts {
-                    delivered,
-                    ..*counts
-                },
-            )?;
-        }
-        let head = head.into_inner();
-        next.write_all(&head)?;
-        self.file.seek(SeekFrom::Start(middle.offset))?;
-        let kept = self.length - middle.offset;
-        io::copy(&mut (&self.file).take(kept), next.as_file_mut())?;
-        self.file = next.persist(self.path())?;
-        self.length = head.len() as u64 + kept;
         Ok(())
     }
 }

@@ -96,6 +96,38 @@ fn packets_of_one_round_are_sorted() {
     assert_eq!(times(&read(&file)[0]), [1, 2, 3]);
 }
 
+/// The kernel may hand a packet to a tap long after it has stamped it.
+#[test]
+fn a_finished_file_is_in_the_order_of_time_however_late_a_packet_came() {
+    let (_folder, mut file) = create(1 << 20);
+    let order = |file: &ContinuousFile| -> Vec<u32> {
+        let bytes = std::fs::read(file.path()).unwrap();
+        let mut reader = pcap_file::pcapng::PcapNgReader::new(&*bytes).unwrap();
+        let mut order = Vec::new();
+        while let Some(block) = reader.next_block() {
+            if let Some(packet) = block.unwrap().into_enhanced_packet() {
+                order.push(packet.original_len);
+            }
+        }
+        order
+    };
+    // Across the halves of the time of a block, too.
+    for (interface, time, length) in [(0, 6 * SECOND, 60), (1, 2, 20), (1, 6 * SECOND, 61)] {
+        file.push(interface, frame(time, length));
+        file.lost(interface, time);
+        file.flush(None).unwrap();
+    }
+    assert_eq!(order(&file), [60, 20, 61]);
+    let before = read(&file);
+    file.finish().unwrap();
+    assert_eq!(order(&file), [20, 60, 61]);
+    let after = read(&file);
+    assert_eq!(times(&after[1]), times(&before[1]));
+    assert_eq!(after[1].dropped, 6 * SECOND);
+    assert_eq!((after[0].forgotten, after[1].forgotten), (0, 0));
+    assert_eq!(file.length, std::fs::metadata(file.path()).unwrap().len());
+}
+
 #[test]
 fn the_newest_packets_stay_and_the_file_says_how_many_went() {
     const LIMIT: u64 = 20_000;
