@@ -95,7 +95,7 @@ enum reason {
 	/* encapsulate */
 	NOT_IPV4,	   /* something else than IPv4 was sent into the tunnel */
 	TTL_EXPIRED,	   /* ttl 0, would loop for ever if ttl is copied back and forth */
-	NO_TUNNEL_ROUTE,   /* no route through tunl0 with a gateway */
+	NO_TUNNEL_ROUTE,   /* no route with a gateway, through tunl0 or to a peer */
 	NO_UNDERLAY_ROUTE, /* no route to the gateway, or only through tunl0 itself */
 	TOO_BIG,	   /* longer than the underlay's MTU with the outer header */
 	UNKNOWN_RECEIVER,  /* a route through tunl0 to an address that is no peer */
@@ -190,6 +190,12 @@ INLINE int routed(long answer)
 	return answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH;
 }
 
+/* A route without a gateway leaves the destination as it was. */
+INLINE int has_gateway(long answer, const struct bpf_fib_lookup *route, __be32 destination)
+{
+	return routed(answer) && route->family == FAMILY_IPV4 && route->ipv4_dst != destination;
+}
+
 /* Room for the outer header between the Ethernet and the inner header. */
 INLINE long make_room(struct __sk_buff *skb)
 {
@@ -237,10 +243,23 @@ int encapsulate(struct __sk_buff *skb)
 	/* OUTPUT: the route by which the packet left through tunl0. */
 	long answer = fib_lookup(skb, &tunnel_route, sizeof(tunnel_route), BPF_FIB_LOOKUP_OUTPUT);
 
-	/* A tunnel route without a gateway leaves the destination as it was. */
-	if (!routed(answer) || tunnel_route.family != FAMILY_IPV4 ||
-	    tunnel_route.ipv4_dst == inner->daddr)
-		return drop(NO_TUNNEL_ROUTE);
+	if (!has_gateway(answer, &tunnel_route, inner->daddr)) {
+		/* The packet was on its way through tunl0 while its route moved to the
+		 * underlay: the pool's mode has changed. ipip would know the gateway by the
+		 * packet's route entry; here the new route tells it, the same node. Its
+		 * tunnel takes packets in every mode. As input from lo, see below. */
+		tunnel_route.family = FAMILY_IPV4;
+		tunnel_route.l4_protocol = inner->protocol;
+		tunnel_route.tot_len = 0;
+		tunnel_route.tos = inner->tos;
+		tunnel_route.ipv4_src = inner->saddr;
+		tunnel_route.ipv4_dst = inner->daddr;
+		tunnel_route.ifindex = LOOPBACK_IFINDEX;
+		answer = fib_lookup(skb, &tunnel_route, sizeof(tunnel_route), 0);
+		if (!has_gateway(answer, &tunnel_route, inner->daddr) ||
+		    !is_peer(tunnel_route.ipv4_dst))
+			return drop(NO_TUNNEL_ROUTE);
+	}
 
 	if (!is_peer(tunnel_route.ipv4_dst))
 		return drop(UNKNOWN_RECEIVER);

@@ -1,7 +1,9 @@
 //! Modes that change while pods talk.
 
 use anyhow::Result;
+use podlab::capture::Filter;
 use podlab::netlink::Route;
+use podlab::probe::icmp::PingOptions;
 use podlab::spec::Encapsulation::{self, Always, CrossSubnet, Never};
 use podlab::{Cluster, Node};
 use podlab_scenarios::flow::Flow;
@@ -76,4 +78,62 @@ async fn item_03_a_change_of_mode_loses_nothing(
         }
     }
     Flow::none_lost(flows).await
+}
+
+/// Proves that a packet which is on its way through the tunnel's device while the mode changes goes
+/// where its old route led, as an ipip device sends it: it is lost where the backend asks the routing
+/// table once more and finds the new route. (The agent in userspace remembers the old one, for a
+/// second; its own tests prove that.)
+#[rstest]
+#[podlab::test]
+async fn a_packet_that_waits_in_the_tunnel_while_the_mode_changes_arrives(
+    #[values("kernel", "ebpf")] backend: &str,
+) -> Result<()> {
+    let cluster = seed_in(Always, backend).await?;
+    let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);
+    let (node, peer) = (cluster.node(WORKER_1)?, cluster.node(WORKER_2)?);
+    let queue = |command: String| {
+        let node = node.clone();
+        async move {
+            let done = node.exec(format!("tc -s qdisc {command}").as_str()).await?;
+            Ok::<_, anyhow::Error>(done.success()?)
+        }
+    };
+    // Room for one packet in the first two minutes.
+    let few = "tbf rate 8bit burst 110b limit 9kb";
+    queue(format!("add dev {TUNNEL} root {few}")).await?;
+    from.ping(&to).await?;
+    let patient = PingOptions {
+        timeout: 6 * SOON,
+        ..PingOptions::default()
+    };
+    let (there, address) = (from.clone(), to.address());
+    let waiting = tokio::spawn(async move { there.ping_with(address, &patient).await });
+    podlab::eventually::eventually("a packet waits in the tunnel", SOON, || async {
+        let told = queue(format!("show dev {TUNNEL}")).await;
+        let told = told.map_err(|error| error.to_string())?.stdout;
+        match told.contains("b 1p requeues") {
+            true => Ok(()),
+            false => Err(told),
+        }
+    })
+    .await?;
+    set(&cluster, Never).await?;
+    for node in [&node, &peer] {
+        is_in(node, Never).await?;
+    }
+    let sent = node.capture(UNDERLAY, &Filter::protocol(4))?;
+    // Whatever comes into the queue next takes along what waits there.
+    let many = "tbf rate 1gbit burst 99kb limit 9kb";
+    queue(format!("change dev {TUNNEL} root {many}")).await?;
+    let next = format!("ping -c 1 -W 1 -I {TUNNEL} {}", peer.address());
+    node.exec(next.as_str()).await?;
+    waiting.await??;
+    let packets = sent.stop().await?.packets;
+    let wrapped = packets.iter().filter(|captured| {
+        let inner = captured.packet.inner_ipv4();
+        inner.is_some_and(|ip| (ip.source, ip.destination) == (from.address(), to.address()))
+    });
+    assert_eq!(wrapped.count(), 1);
+    Ok(())
 }
