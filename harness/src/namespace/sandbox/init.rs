@@ -8,7 +8,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, read};
 
 use super::super::NamespaceError;
 use super::super::mounts::{TEMPORARY, make_private, mount_new, mount_temporary};
@@ -16,10 +16,11 @@ use super::supervisor::exit_code_of;
 use super::{Ids, OBJECT, SANDBOX, Sandbox, SandboxError, blocked, exit, groups};
 use crate::capture::TimeStamps;
 
-/// Returns in the worker. `ids` are the caller's; `rootless` says that the namespaces include a
-/// user namespace.
-pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), SandboxError> {
-    end_with(supervisor)?;
+/// Returns in the worker. The supervisor writes a byte to `begin` when it is ready, and has the
+/// other end for as long as it lives. `ids` are the caller's; `rootless` says that the namespaces
+/// include a user namespace.
+pub(super) fn run(begin: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), SandboxError> {
+    begin_and_end_with(begin)?;
     // Before `/proc` is our own: the caller's shows this process under its number outside.
     let outside = std::fs::read_link("/proc/self").ok();
     let identity = if rootless { become_root(ids) } else { Ok(()) };
@@ -49,11 +50,13 @@ pub(super) fn run(supervisor: &OwnedFd, ids: Ids, rootless: bool) -> Result<(), 
     }
 }
 
-/// From now on the kernel kills this process when the supervisor ends.
-fn end_with(supervisor: &OwnedFd) -> Result<(), NamespaceError> {
+/// Waits for the supervisor to be ready. From then on the kernel kills this process when the
+/// supervisor ends.
+fn begin_and_end_with(supervisor: &OwnedFd) -> Result<(), NamespaceError> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| NamespaceError::new("prctl", OBJECT, errno))?;
-    // The supervisor may have died before the line above; then no signal comes.
+    while read(supervisor, &mut [0]) == Err(Errno::EINTR) {}
+    // It may have died before the first line, with or without having written; then no signal comes.
     let mut fds = [PollFd::new(supervisor.as_fd(), PollFlags::empty())];
     if poll(&mut fds, PollTimeout::ZERO).unwrap_or(0) > 0 {
         exit(1);

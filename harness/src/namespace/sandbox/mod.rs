@@ -35,7 +35,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 
 use super::NamespaceError;
 use crate::capture::TimeStamps;
-use leaks::Host;
+use leaks::{Host, OwnNamespaces};
 pub use obstacle::Obstacle;
 use parent::Parent;
 
@@ -134,8 +134,9 @@ pub fn enter() -> Result<(), SandboxError> {
         return Err(SandboxError::Threads { threads });
     }
     let parent = Parent::of_this_process();
-    // The write end stays with the supervisor: its end tells init that the supervisor is gone.
-    let (alive, keep) = nix::unistd::pipe2(OFlag::O_CLOEXEC)
+    // The write end stays with the supervisor: its end tells init that the supervisor is gone, and
+    // a byte that init may begin.
+    let (begin, keep) = nix::unistd::pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| NamespaceError::new("pipe", OBJECT, errno))?;
     // Of what is inherited from here everything that the run starts can be told.
     let before = Host::mark_and_look();
@@ -143,12 +144,17 @@ pub fn enter() -> Result<(), SandboxError> {
     let (side, rootless) = fork_into_namespaces(ids)?;
     match side {
         ForkResult::Parent { child } => {
-            drop(alive);
-            supervisor::run(child, parent.as_ref(), keep, &before)
+            let namespaces = OwnNamespaces::of(child);
+            // Not before: a short run has ended before a busy machine comes back to this process,
+            // and a process that has ended has no namespaces to be looked at.
+            nix::unistd::write(&keep, &[1]).ok();
+            // Not before: the signal of a pipe that nobody reads would end this process.
+            drop(begin);
+            supervisor::run(child, parent.as_ref(), keep, &before, &namespaces)
         }
         ForkResult::Child => {
             drop((keep, parent));
-            init::run(&alive, ids, rootless)
+            init::run(&begin, ids, rootless)
         }
     }
 }

@@ -17,15 +17,20 @@ const LEAKED: i32 = 86;
 /// Waits for init and ends with its exit code, or at once when the parent has ended: the kernel
 /// kills init then. `_keep` is open until then. What the run has left behind is told, and makes it
 /// a failure.
-pub(super) fn run(init: Pid, parent: Option<&Parent>, _keep: OwnedFd, before: &Host) -> ! {
-    let namespaces = OwnNamespaces::of(init);
+pub(super) fn run(
+    init: Pid,
+    parent: Option<&Parent>,
+    _keep: OwnedFd,
+    before: &Host,
+    namespaces: &OwnNamespaces,
+) -> ! {
     if let Some(parent) = parent
         && !outlived_by(init, parent)
     {
         exit(1);
     }
     let code = exit_code_of(init);
-    let leaks = before.left_by(&namespaces);
+    let leaks = before.left_by(namespaces);
     if leaks.is_empty() {
         exit(code);
     }
