@@ -23,8 +23,10 @@ help: ## list the targets
 	@echo '  PRIVILEGE=none    never use sudo; PRIVILEGE=sudo use it, also where it is not needed'
 
 .PHONY: build
+# With a test among them: cargo then chooses the features of dependencies as it does for all tests,
+# and nothing is compiled twice.
 build: ## compile the library, the agent and the scenarios
-	@ci/as-user cargo build --workspace $(NETNS)
+	@ci/as-user cargo build --workspace $(NETNS) --bins --test seed
 
 .PHONY: test
 test: export PODLAB_JUNIT := $(CURDIR)/target/junit
@@ -32,12 +34,12 @@ test: export PODLAB_CAPTURES := $(CAPTURES)
 test: setup privileges build ## run everything: unit tests, doc tests, scenarios; then tshark over all captures
 	@ci/as-user rm -rf $(CAPTURES) $(PODLAB_JUNIT)
 	@ci/cargo test --workspace $(NETNS) --no-fail-fast
-	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(CAPTURES)
+	@ci/cargo built compare-captures $(CAPTURES)
 
 .PHONY: e2e
 e2e: setup privileges build ## boot the seed's cluster, prove it, show what was proven
-	@ci/cargo test -p podlab-scenarios $(NETNS) --test seed
-	@ci/cargo run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
+	@ci/cargo test --workspace $(NETNS) --test seed
+	@ci/cargo built seed-tour
 
 # What an ordinary user cannot have: to load BPF programs, to set how long a device collects what it
 # receives, to hear why the kernel drops a packet, to make control groups. All else has to work for
@@ -53,7 +55,7 @@ e2e-rootless: setup build ## all tests as an ordinary user without sudo; as root
 	@ci/as-user rm -rf $(PODLAB_JUNIT)
 	@ci/as-user install --directory --mode=1777 $(PODLAB_JUNIT)
 	@ci/rootless test --workspace $(NETNS) --no-fail-fast -- $(ROOTLESS_LEAVES_OUT)
-	@ci/rootless run --quiet -p podlab-scenarios $(NETNS) --bin seed-tour
+	@ci/rootless built seed-tour
 
 # Ubuntu takes from ordinary users what user namespaces are good for; elsewhere there is no such
 # switch, and nothing to do.
@@ -87,7 +89,7 @@ captures: export PODLAB_CAPTURES := $(CAPTURES)
 captures: setup privileges build ## the scenarios alone, and then every packet they have captured: do we read what tshark reads? (NAME=… for one suite)
 	@ci/as-user rm -rf $(CAPTURES)
 	@ci/cargo test -p podlab-scenarios $(NETNS) --test '$(or $(NAME),*)' --no-fail-fast
-	@ci/cargo run --quiet -p podlab-scenarios --bin compare-captures -- $(CAPTURES)
+	@ci/cargo built compare-captures $(CAPTURES)
 
 .PHONY: sabotage
 sabotage: setup privileges build ## break the network in every known way; who notices, and what the trace says
