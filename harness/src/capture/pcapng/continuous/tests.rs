@@ -1,4 +1,4 @@
-//! The file is whole after every flush, in the order of time, and does not outgrow its limit.
+//! The file is whole after every flush, in order when it is finished, and does not outgrow its limit.
 
 use std::time::Duration;
 
