@@ -37,18 +37,20 @@ impl Links for Kernel {
                 (format!("{name} type ipip"), message)
             }
             NewLink::Veth { name, peer, mtu } => {
-                let end = |name: &str| {
-                    LinkMessageBuilder::<LinkUnspec>::new()
+                // One queue for each direction, which is what a pair uses in any case: to put others
+                // out of use the kernel waits for all processors, and the machine's routing with it.
+                let end = |builder: LinkMessageBuilder<LinkUnspec>, name: &str| {
+                    builder
                         .name(name)
                         .mtu(*mtu)
                         .arp(false)
+                        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+                        .append_extra_attribute(LinkAttribute::NumRxQueues(1))
                 };
-                let peer_end = InfoData::Veth(InfoVeth::Peer(end(peer).build()));
-                let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
-                    .name(name)
-                    .mtu(*mtu)
-                    .arp(false)
-                    .set_info_data(peer_end)
+                let peer_end = end(LinkMessageBuilder::<LinkUnspec>::new(), peer).build();
+                let near = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth);
+                let message = end(near, name)
+                    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_end)))
                     .build();
                 (format!("{name} type veth peer {peer}"), message)
             }

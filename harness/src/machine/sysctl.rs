@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::Machine;
 use crate::error::Error;
@@ -36,12 +37,19 @@ const OPTIONAL: [(&str, &str); 3] = [
     ("bridge/bridge-nf-call-iptables", "0"),
 ];
 
+/// One machine after the other: while anybody on the host changes a device, the kernel does not let
+/// a thread that writes `ip_forward` or `disable_ipv6` sleep; it has it try again at once
+/// (`restart_syscall` in devinet_sysctl_forward and addrconf_disable_ipv6). Several of them take every
+/// processor from whom they wait for.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Sets the defaults inside `namespaces`.
 pub(super) fn set_defaults(
     namespaces: &Namespaces,
     machine: &str,
     forwarding: bool,
 ) -> Result<(), Error> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // The path follows the thread that opens it, see Namespaces::run.
     let result = namespaces.run(|| -> Result<(), (PathBuf, io::Error)> {
         // Must come first: a change of ip_forward resets other parameters.

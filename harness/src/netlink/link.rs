@@ -65,6 +65,11 @@ pub(crate) struct VethPeer<'a> {
 impl Netlink {
     /// Makes a veth pair in one request. The near end comes up; the far end cannot in the same
     /// request (the kernel answers ENOTCONN) and is left down.
+    ///
+    /// With one queue for each direction, which is what a pair uses in any case. Else the kernel makes
+    /// one for each processor, and to put the others out of use it waits, for each end, until no
+    /// processor can be using them; all the while nobody else can change or list a device or a route
+    /// anywhere on the machine.
     pub(crate) async fn add_veth(
         &self,
         end: VethEnd<'_>,
@@ -75,11 +80,15 @@ impl Netlink {
             .address(peer.mac.0.to_vec())
             .mtu(peer.mtu)
             .setns_by_fd(peer.namespace)
+            .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(1))
             .build();
         let mut message = LinkVeth::new(end.name, peer.name)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message)))
             .address(end.mac.0.to_vec())
             .mtu(end.mtu)
+            .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(1))
             .up();
         if let Some(master) = end.master {
             message = message.controller(master);
