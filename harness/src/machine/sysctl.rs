@@ -28,19 +28,19 @@ const ORPHANS: (&str, &str) = ("ipv4/tcp_orphan_retries", "3");
 
 /// Where they exist only: the host may be without IPv6 or `br_netfilter`.
 ///
-/// IPv6 off before any device comes up keeps the wires quiet (no router solicitations, MLD,
-/// duplicate address detection). Bridged frames must not pass the IP filter: that is a habit of
+/// IPv6 off before any device is made keeps the wires quiet (no router solicitations, MLD,
+/// duplicate address detection). `default` alone, so that `lo`, which is there already, has its ::1:
+/// to write `all` takes RTNL, see [`TURN`]. Bridged frames must not pass the IP filter: that is a habit of
 /// container hosts, not of a switch.
-const OPTIONAL: [(&str, &str); 3] = [
-    ("ipv6/conf/all/disable_ipv6", "1"),
+const OPTIONAL: [(&str, &str); 2] = [
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("bridge/bridge-nf-call-iptables", "0"),
 ];
 
-/// One machine after the other: while anybody on the host changes a device, the kernel does not let
-/// a thread that writes `ip_forward` or `disable_ipv6` sleep; it has it try again at once
-/// (`restart_syscall` in devinet_sysctl_forward and addrconf_disable_ipv6). Several of them take every
-/// processor from whom they wait for.
+/// One machine after the other: while anybody on the host holds RTNL, the kernel's lock for changes of
+/// devices and routes, a thread that changes `ip_forward`, and before Linux 6.9 `disable_ipv6`, does
+/// not sleep; the kernel has it try again at once (`restart_syscall` in devinet_sysctl_forward and
+/// addrconf_disable_ipv6). Several of them take every processor from whom they wait for.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Sets the defaults inside `namespaces`.

@@ -1,29 +1,46 @@
 //! How many tests run at a time.
 //!
-//! On a usual machine tests mostly wait, and there are so many for each core. On a slow one (a
-//! guest without hardware virtualisation) most of them compute most of the time, and too many
-//! would be late for what they wait for; but those that wait for silence wait the longer the slower
-//! the machine is. There a few begin at once, and more while the processors have nothing to do.
+//! A few for each core begin at once, and more while the processors have something left to give:
+//! tests that wait cost nothing, but tests that compute only take from each other what is there.
+//! What the kernel waits for on their behalf then takes many times as long, and with it whatever
+//! needs its lock for devices and routes: an agent may not get to add a route for seconds.
 
 use std::fs;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the processors are looked at before one more test begins: what the last one needs
-/// shows by then.
-const LOOK: Duration = Duration::from_secs(2);
-/// The share of their time for which they must have had nothing to do. Much: tests that wait now
-/// may all want to compute at once a little later, and what the kernel itself waits for on their
-/// behalf, such as answers to ARP, has limits that no factor stretches.
-const IDLE: f64 = 0.75;
+/// When one more test than the steady ones may begin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Room {
+    /// How long the processors are looked at: what the last test needs shows by then.
+    look: Duration,
+    /// The share of that time for which they must have had nothing to do.
+    idle: f64,
+}
+
+impl Room {
+    pub(super) const USUAL: Self = Self {
+        look: Duration::from_millis(200),
+        idle: 0.25,
+    };
+    /// On a slow machine (a guest without hardware virtualisation) most tests compute most of the
+    /// time, but those that wait for silence wait the longer the slower it is. Much has to be idle:
+    /// tests that wait now may all want to compute at once a little later, and what the kernel
+    /// itself waits for, such as answers to ARP, has limits that no factor stretches.
+    pub(super) const SLOW: Self = Self {
+        look: Duration::from_secs(2),
+        idle: 0.75,
+    };
+}
 
 /// Lets tests begin.
 pub(super) struct Pace {
     /// So many may run whatever else the machine does.
     steady: usize,
+    room: Room,
     /// The share of idle time since one call said something, once it has been looked at for long
     /// enough.
-    idle: fn(&mut Look) -> Option<f64>,
+    idle: fn(&mut Look, Duration) -> Option<f64>,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -50,15 +67,16 @@ struct Times {
 pub(super) struct Turn<'a>(&'a Pace);
 
 impl Pace {
-    /// So many at once, and more while there is nothing to do.
-    pub(super) fn new(steady: usize) -> Self {
-        Self::with(steady, Look::idle)
+    /// So many at once, and more while there is room.
+    pub(super) fn new(steady: usize, room: Room) -> Self {
+        Self::with(steady, room, Look::idle)
     }
 
-    fn with(steady: usize, idle: fn(&mut Look) -> Option<f64>) -> Self {
+    fn with(steady: usize, room: Room, idle: fn(&mut Look, Duration) -> Option<f64>) -> Self {
         let look = Look::begin();
         Self {
             steady,
+            room,
             idle,
             state: Mutex::new(State { running: 0, look }),
             ended: Condvar::new(),
@@ -69,7 +87,7 @@ impl Pace {
     pub(super) fn turn(&self) -> Turn<'_> {
         let mut state = self.state();
         while !self.is_free(&mut state) {
-            let waited = self.ended.wait_timeout(state, LOOK);
+            let waited = self.ended.wait_timeout(state, self.room.look);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.running += 1;
@@ -78,7 +96,9 @@ impl Pace {
     }
 
     fn is_free(&self, state: &mut State) -> bool {
-        state.running < self.steady || (self.idle)(&mut state.look).is_some_and(|idle| idle > IDLE)
+        let Room { look, idle } = self.room;
+        state.running < self.steady
+            || (self.idle)(&mut state.look, look).is_some_and(|share| share > idle)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,8 +124,8 @@ impl Look {
     }
 
     /// See [`Pace::idle`].
-    fn idle(&mut self) -> Option<f64> {
-        if self.since.elapsed() < LOOK {
+    fn idle(&mut self, long_enough: Duration) -> Option<f64> {
+        if self.since.elapsed() < long_enough {
             return None;
         }
         let before = std::mem::replace(self, Self::begin());
@@ -151,8 +171,8 @@ mod tests {
     }
 
     /// How many of three tests begin while none ends.
-    fn begun(idle: fn(&mut Look) -> Option<f64>) -> usize {
-        let pace = Pace::with(2, idle);
+    fn begun(idle: fn(&mut Look, Duration) -> Option<f64>) -> usize {
+        let pace = Pace::with(2, Room::SLOW, idle);
         let (begins, begun) = mpsc::channel();
         let (end, ends) = mpsc::channel::<()>();
         let ends = Mutex::new(ends);
@@ -180,8 +200,8 @@ mod tests {
 
     #[test]
     fn more_than_the_steady_ones_begin_only_on_an_idle_machine() {
-        assert_eq!(begun(|_| Some(0.8)), 3);
-        assert_eq!(begun(|_| Some(0.7)), 2);
-        assert_eq!(begun(|_| None), 2);
+        assert_eq!(begun(|_, _| Some(0.8)), 3);
+        assert_eq!(begun(|_, _| Some(0.7)), 2);
+        assert_eq!(begun(|_, _| None), 2);
     }
 }

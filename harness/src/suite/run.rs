@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
 use super::junit::{self, End, JUNIT};
-use super::pace::Pace;
+use super::pace::{Pace, Room};
 use super::skip::{ALLOW, Skip};
 use super::test::{Test, set_current};
 use super::{Outcome, added, panics};
@@ -48,7 +48,7 @@ fn run_tests(mut arguments: Arguments, for_each_core: AtOnce) -> ExitCode {
         None => at_once(for_each_core),
     };
     arguments.test_threads = Some(at_once.most);
-    let pace = Arc::new(Pace::new(at_once.steady));
+    let pace = Arc::new(Pace::new(at_once.steady, at_once.room));
     panics::keep();
     let tests = inventory::iter::<Test>();
     let mut trials: Vec<Trial> = tests.map(|test| trial(test, Arc::clone(&pace))).collect();
@@ -71,12 +71,13 @@ fn run_tests(mut arguments: Arguments, for_each_core: AtOnce) -> ExitCode {
 }
 
 /// How many tests run at a time, for each core or in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct AtOnce {
     /// Whatever the machine does.
     steady: usize,
-    /// While its processors have nothing to do.
+    /// While its processors have something left to give.
     most: usize,
+    room: Room,
 }
 
 impl AtOnce {
@@ -84,15 +85,21 @@ impl AtOnce {
         Self {
             steady: tests,
             most: tests,
+            room: Room::USUAL,
         }
     }
 
-    /// For each core: tests mostly wait, except on a slow machine, see [`Pace`].
+    /// For each core: tests mostly wait.
     fn usual() -> Self {
         const SLOW: f64 = 3.0;
-        match patience::patience() {
-            Ok(factor) if factor > SLOW => Self { steady: 2, most: 6 },
-            _ => Self::steady(4),
+        let (most, room) = match patience::patience() {
+            Ok(factor) if factor > SLOW => (6, Room::SLOW),
+            _ => (4, Room::USUAL),
+        };
+        Self {
+            steady: 2,
+            most,
+            room,
         }
     }
 }
@@ -111,6 +118,7 @@ fn at_once_of(cores: usize, stated: Option<&str>, for_each_core: AtOnce) -> AtOn
         None => AtOnce {
             steady: for_each_core.steady * cores,
             most: for_each_core.most * cores,
+            ..for_each_core
         },
     }
 }
@@ -215,11 +223,17 @@ mod tests {
 
     #[test]
     fn so_many_tests_for_each_core_unless_something_else_is_stated() {
-        let for_each_core = AtOnce { steady: 2, most: 6 };
+        let room = Room::SLOW;
+        let for_each_core = AtOnce {
+            steady: 2,
+            most: 6,
+            room,
+        };
         let at_once = |stated| at_once_of(6, stated, for_each_core);
         let expected = AtOnce {
             steady: 12,
             most: 36,
+            room,
         };
         assert_eq!(at_once(None), expected);
         assert_eq!(at_once(Some("5")), AtOnce::steady(5));
