@@ -182,3 +182,22 @@ async fn a_connection_whose_process_was_killed_is_soon_given_up() -> Result<()> 
     .await?;
     Ok(())
 }
+
+/// Proves that wires are quiet and cheap: IPv6 would send on every device that comes up, and a veth
+/// pair with a queue for each processor stops the kernel's routing while it is made.
+#[podlab::test]
+async fn wires_have_one_queue_and_no_ipv6() -> Result<()> {
+    let cluster = seed::boot().await?;
+    let (node, pod) = (cluster.node(WORKER_1)?, cluster.pod(TEST_TOOLS)?);
+    let machines: [&podlab::Machine; 3] = [cluster.fabric(), &node, &pod];
+    for machine in machines {
+        let pairs = machine.exec("ip -d -o link show type veth").await?;
+        let pairs = pairs.success()?.stdout;
+        let one = |line: &str| line.contains("numtxqueues 1 numrxqueues 1 ");
+        assert!(!pairs.is_empty() && pairs.lines().all(one), "{pairs}");
+        let addresses = machine.exec("ip -6 -o address").await?.success()?.stdout;
+        let of_lo = |line: &str| line.split(' ').nth(1) == Some("lo");
+        assert!(addresses.lines().all(of_lo), "{addresses}");
+    }
+    Ok(())
+}
