@@ -44,10 +44,14 @@ impl RouteLookup {
         })
     }
 
-    /// The gateway of the route by which a packet to `destination` leaves through `interface`;
-    /// `None` when there is no such route, or one without an IPv4 gateway.
-    pub(crate) fn gateway(&mut self, destination: Ipv4Addr, interface: u32) -> Option<Ipv4Addr> {
-        self.route(destination, Some(interface))?.gateway
+    /// The gateway of the route by which a packet to `destination` leaves, through `interface` if one
+    /// is named; `None` when there is no such route, or one without an IPv4 gateway.
+    pub(crate) fn gateway(
+        &mut self,
+        destination: Ipv4Addr,
+        interface: Option<u32>,
+    ) -> Option<Ipv4Addr> {
+        self.route(destination, interface)?.gateway
     }
 
     /// How a packet to `destination` leaves the node; `None` when there is no way, or the

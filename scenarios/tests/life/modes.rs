@@ -82,12 +82,11 @@ async fn item_03_a_change_of_mode_loses_nothing(
 
 /// Proves that a packet which is on its way through the tunnel's device while the mode changes goes
 /// where its old route led, as an ipip device sends it: it is lost where the backend asks the routing
-/// table once more and finds the new route. (The agent in userspace remembers the old one, for a
-/// second; its own tests prove that.)
+/// table once more and finds the new route.
 #[rstest]
 #[podlab::test]
 async fn a_packet_that_waits_in_the_tunnel_while_the_mode_changes_arrives(
-    #[values("kernel", "ebpf")] backend: &str,
+    #[values("kernel", "ebpf", "userspace")] backend: &str,
 ) -> Result<()> {
     let cluster = seed_in(Always, backend).await?;
     let (from, to) = (cluster.pod(TEST_TOOLS)?, cluster.pod(DEMO_W2)?);

@@ -9,8 +9,8 @@ use crate::netlink::lookup::{Changed, Hop, RouteLookup};
 
 /// Where answers come from.
 pub(super) trait Routing {
-    /// The gateway by which a packet to `destination` leaves through `interface`.
-    fn gateway(&mut self, destination: Ipv4Addr, interface: u32) -> Option<Ipv4Addr>;
+    /// The gateway by which a packet to `destination` leaves, through `interface` if one is named.
+    fn gateway(&mut self, destination: Ipv4Addr, interface: Option<u32>) -> Option<Ipv4Addr>;
     /// The first step on the way to another node.
     fn hop(&mut self, node: Ipv4Addr) -> Option<Hop>;
     /// Which answers may be others than at the last call.
@@ -18,7 +18,7 @@ pub(super) trait Routing {
 }
 
 impl Routing for RouteLookup {
-    fn gateway(&mut self, destination: Ipv4Addr, interface: u32) -> Option<Ipv4Addr> {
+    fn gateway(&mut self, destination: Ipv4Addr, interface: Option<u32>) -> Option<Ipv4Addr> {
         RouteLookup::gateway(self, destination, interface)
     }
 
@@ -104,7 +104,7 @@ impl<R: Routing> NextHops<R> {
         if let Some(gateway) = self.known.get(&destination) {
             return Some(*gateway);
         }
-        let Some(gateway) = self.routing.gateway(destination, self.tunnel) else {
+        let Some(gateway) = self.routing.gateway(destination, Some(self.tunnel)) else {
             let former = self.former.get(&destination).copied();
             return former.filter(|_| self.has_waited());
         };
@@ -113,6 +113,12 @@ impl<R: Routing> NextHops<R> {
         }
         self.known.insert(destination, gateway);
         Some(gateway)
+    }
+
+    /// The gateway of a destination that is not routed into the tunnel: a packet may have come in by
+    /// a route that was there too shortly to be known. It is not remembered.
+    pub(super) fn elsewhere(&mut self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.routing.gateway(destination, None)
     }
 }
 
@@ -124,6 +130,7 @@ mod tests {
     #[derive(Default)]
     struct Table {
         gateway: Option<Ipv4Addr>,
+        moved: Option<Ipv4Addr>,
         hop: Option<Hop>,
         changed: bool,
         neighbours: bool,
@@ -131,10 +138,15 @@ mod tests {
     }
 
     impl Routing for Table {
-        fn gateway(&mut self, _: Ipv4Addr, interface: u32) -> Option<Ipv4Addr> {
-            assert_eq!(interface, 7);
+        fn gateway(&mut self, _: Ipv4Addr, interface: Option<u32>) -> Option<Ipv4Addr> {
             self.asked += 1;
-            self.gateway
+            match interface {
+                Some(interface) => {
+                    assert_eq!(interface, 7);
+                    self.gateway
+                }
+                None => self.moved,
+            }
         }
 
         fn hop(&mut self, _: Ipv4Addr) -> Option<Hop> {
@@ -208,6 +220,17 @@ mod tests {
         }
         hops.changed = hops.changed.and_then(|at| at.checked_sub(WAITED));
         assert_eq!(hops.gateway(pod), None, "no packet waits that long");
+    }
+
+    #[test]
+    fn a_route_that_went_before_it_was_known_is_looked_for_elsewhere() {
+        let pod = Ipv4Addr::new(192, 168, 2, 6);
+        let node = Ipv4Addr::new(10, 12, 22, 3);
+        let mut hops = NextHops::new(Table::default(), 7);
+        hops.routing.moved = Some(node);
+        assert_eq!((hops.gateway(pod), hops.elsewhere(pod)), (None, Some(node)));
+        hops.routing.moved = None;
+        assert_eq!(hops.elsewhere(pod), None, "it is asked for every time");
     }
 
     #[test]

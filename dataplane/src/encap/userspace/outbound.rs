@@ -72,7 +72,11 @@ struct Kernel<'a, R> {
 
 impl<R: Routing> Ways for Kernel<'_, R> {
     fn gateway(&mut self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.next_hops.gateway(destination)
+        self.next_hops.gateway(destination).or_else(|| {
+            // Only to a node: its tunnel takes packets in every mode.
+            let gateway = self.next_hops.elsewhere(destination)?;
+            self.settings.peers.accept(gateway).then_some(gateway)
+        })
     }
 
     fn join(&mut self, to: Ipv4Addr, packet: &TcpPacket, size: Option<u16>) -> Option<Mac> {
