@@ -41,10 +41,7 @@ impl Connection {
             let at = line.split_once(" at ").and_then(|(_, at)| at.parse().ok());
             at.is_some_and(|at: f64| at > now)
         };
-        let line = self
-            .beat
-            .wait_for_line(later, 4 * crate::restart::SOON)
-            .await;
+        let line = self.beat.wait_for_line(later, crate::restart::SOON).await;
         line.with_context(|| format!("{} does not go on", self.pair))?;
         Ok(())
     }

@@ -103,7 +103,7 @@ async fn a_packet_that_waits_in_the_tunnel_while_the_mode_changes_arrives(
     queue(format!("add dev {TUNNEL} root {few}")).await?;
     from.ping(&to).await?;
     let patient = PingOptions {
-        timeout: 6 * SOON,
+        timeout: 2 * SOON,
         ..PingOptions::default()
     };
     let (there, address) = (from.clone(), to.address());

@@ -154,7 +154,7 @@ impl<'a> Subject<'a> {
         }
         let ends = how != Disturbance::StopAndContinue || phase == Phase::ShuttingDown;
         if ends {
-            eventually("the agent has ended", 4 * SOON, || async {
+            eventually("the agent has ended", SOON, || async {
                 // One that was never ready has no death of its own: its start has failed.
                 let gone = !self.node.is_agent_running() || !self.died(events).is_empty();
                 gone.then_some(()).ok_or("it runs")
@@ -222,7 +222,7 @@ impl<'a> Subject<'a> {
     }
 
     async fn until_crowd(&self, wanted: impl Fn(&Crowd) -> bool) -> Result<()> {
-        eventually("the crowd's routes are as wanted", 4 * SOON, || async {
+        eventually("the crowd's routes are as wanted", SOON, || async {
             let crowd = self.crowd().await.map_err(|error| error.to_string())?;
             match wanted(&crowd) {
                 true => Ok(()),
@@ -252,7 +252,7 @@ impl<'a> Subject<'a> {
                 && words.any(|word| word.ends_with("/28"))
                 && line.contains(&format!("dev {device} "))
         };
-        monitor.wait_for_line(written, SOON).await.is_ok()
+        monitor.wait_for_line(written, SOON / 4).await.is_ok()
     }
 
     /// Sends the signal; what `met` says is asked while nothing can change: the agent is dead, or

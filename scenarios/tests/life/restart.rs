@@ -14,7 +14,9 @@ use rstest::rstest;
 
 use crate::agents::{Switch, binary, boot};
 
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// Long: with every processor taken the kernel's lock for routes may be out of an agent's reach for
+/// seconds. What must not be lost meanwhile is another matter.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// How an agent goes.
 #[derive(Debug, Clone, Copy)]
