@@ -30,8 +30,8 @@ const ORPHANS: (&str, &str) = ("ipv4/tcp_orphan_retries", "3");
 ///
 /// IPv6 off before any device is made keeps the wires quiet (no router solicitations, MLD,
 /// duplicate address detection). `default` alone, so that `lo`, which is there already, has its ::1:
-/// to write `all` takes RTNL, see [`TURN`]. Bridged frames must not pass the IP filter: that is a habit of
-/// container hosts, not of a switch.
+/// to write `all` takes RTNL, see [`TURN`]. Bridged frames must not pass the IP filter: that is a
+/// habit of container hosts, not of a switch.
 const OPTIONAL: [(&str, &str); 2] = [
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("bridge/bridge-nf-call-iptables", "0"),

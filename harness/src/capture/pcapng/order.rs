@@ -8,12 +8,12 @@
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
-/// Block types.
+/// Block types; pcap-file keeps its names for them to itself.
 const ENHANCED_PACKET: u32 = 6;
 const INTERFACE_STATISTICS: u32 = 5;
 /// Bytes of a block up to the time of a packet: type, length, interface, high and low half. All
 /// kinds that are written here are at least as long.
-const HEAD: usize = 20;
+const HEAD: u64 = 20;
 
 /// Which parts of a file of one section, one after the other, make it one in the order of time:
 /// what describes it, then all packets; those of the same time stay as they are. Statistics are
@@ -27,24 +27,16 @@ pub(super) fn by_time(mut file: impl BufRead) -> io::Result<Vec<Range<u64>>> {
     let (mut description, mut packets) = (Vec::new(), Vec::new());
     let mut at = 0;
     while !file.fill_buf()?.is_empty() {
-        let mut head = [0; HEAD];
-        file.read_exact(&mut head)?;
-        // In the byte order of the network, which is what `Blocks` writes.
-        let words: Vec<u32> = head
-            .chunks_exact(4)
-            .filter_map(|word| word.first_chunk().copied().map(u32::from_be_bytes))
-            .collect();
-        let [kind, length, _, high, low] = words[..] else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let rest = u64::from(length).saturating_sub(HEAD as u64);
+        let (kind, length, _) = (word(&mut file)?, word(&mut file)?, word(&mut file)?);
+        let time = (word(&mut file)?, word(&mut file)?);
+        let rest = u64::from(length).saturating_sub(HEAD);
         if io::copy(&mut file.by_ref().take(rest), &mut io::sink())? < rest {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let block = at..at + u64::from(length);
         at = block.end;
         match kind {
-            ENHANCED_PACKET => packets.push(((high, low), block)),
+            ENHANCED_PACKET => packets.push((time, block)),
             INTERFACE_STATISTICS => {}
             _ => description.push(block),
         }
@@ -61,4 +53,11 @@ pub(super) fn by_time(mut file: impl BufRead) -> io::Result<Vec<Range<u64>>> {
         }
     }
     Ok(parts)
+}
+
+/// In the byte order of the network, which is what `Blocks` writes.
+fn word(file: &mut impl Read) -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    file.read_exact(&mut bytes)?;
+    Ok(u32::from_be_bytes(bytes))
 }
